@@ -1,0 +1,50 @@
+"""hgpscale: radiomics of colorectal liver metastases, from CT scans to a feature cube, at any scale.
+
+The public names are loaded when first used, so that importing the package stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hgpscale._version import __version__
+
+if TYPE_CHECKING:
+    from hgpscale.cohort import check_cohort, read_manifest
+    from hgpscale.cube import export, open_cube, status
+    from hgpscale.engine import extract, extract_lesion
+    from hgpscale.settings import Settings
+
+_HOME = {
+    "Settings": "hgpscale.settings",
+    "check_cohort": "hgpscale.cohort",
+    "export": "hgpscale.cube",
+    "extract": "hgpscale.engine",
+    "extract_lesion": "hgpscale.engine",
+    "open_cube": "hgpscale.cube",
+    "read_manifest": "hgpscale.cohort",
+    "status": "hgpscale.cube",
+}
+
+__all__ = [
+    "Settings",
+    "__version__",
+    "check_cohort",
+    "export",
+    "extract",
+    "extract_lesion",
+    "open_cube",
+    "read_manifest",
+    "status",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'hgpscale' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

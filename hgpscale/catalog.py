@@ -1,0 +1,261 @@
+"""Every feature family and feature: the one table that settings, formulas, cube and docs agree on.
+
+Names are pyradiomics', in the order that pyradiomics returns them. IBSI ids are those of the Image Biomarker
+Standardisation Initiative's reference manual (arXiv:1612.07003). `ibsi_note` says where pyradiomics' definition
+differs from IBSI's; an empty id means that IBSI does not define the feature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REGIONS = ("lesion",)
+IMAGE_TYPES = ("original",)
+
+_IBSI = "IBSI reference manual, arXiv:1612.07003, id "
+_PYRADIOMICS = "pyradiomics documentation, van Griethuysen et al. 2017, doi:10.1158/0008-5472.CAN-17-0339"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One number that is computed of a region of interest.
+
+    Attributes
+    ----------
+    name
+        pyradiomics' name, as in ``original_glcm_Contrast``.
+    unit
+        Unit of the value for a CT in HU; empty for a pure number.
+    ibsi_id
+        Four-letter id in the IBSI manual, empty where IBSI does not define it.
+    ibsi_note
+        How the definition differs from IBSI's; empty where it does not.
+    enabled
+        Whether a family that is enabled as a whole includes it. pyradiomics calls the others deprecated.
+
+    """
+
+    name: str
+    unit: str = ""
+    ibsi_id: str = ""
+    ibsi_note: str = ""
+    enabled: bool = True
+
+    @property
+    def source(self) -> str:
+        """Where the formula is defined."""
+        return f"{_IBSI}{self.ibsi_id}" if self.ibsi_id and not self.ibsi_note else _PYRADIOMICS
+
+
+@dataclass(frozen=True)
+class Family:
+    """A feature class of pyradiomics.
+
+    Attributes
+    ----------
+    name
+        pyradiomics' name of the class.
+    long_name
+        Name for a person.
+    features
+        Its features, in pyradiomics' order.
+    version
+        Numeric version: raised when a change makes any of its numbers different.
+    removed
+        Names that pyradiomics still knows but computes no more, each with the feature that says the same.
+
+    """
+
+    name: str
+    long_name: str
+    features: tuple[Feature, ...]
+    version: int = 1
+    removed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all its features."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def default_names(self) -> tuple[str, ...]:
+        """Names of the features that are on unless the settings choose some."""
+        return tuple(feature.name for feature in self.features if feature.enabled)
+
+
+_BINS = "IBSI takes the levels of its own discretisation; pyradiomics aligns bins to multiples of the bin width"
+_POPULATION = "IBSI's is excess kurtosis: 3 less"
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            "firstorder",
+            "First-order statistics",
+            (
+                Feature("10Percentile", "HU", "QG58", "interpolated between ranks"),
+                Feature("90Percentile", "HU", "8DWT", "interpolated between ranks"),
+                Feature("Energy", "HU2", "N8CA"),
+                Feature("Entropy", "bit", "TLU2", _BINS),
+                Feature("InterquartileRange", "HU", "SALO"),
+                Feature("Kurtosis", "", "IPH6", _POPULATION),
+                Feature("Maximum", "HU", "84IY"),
+                Feature("MeanAbsoluteDeviation", "HU", "4FUA"),
+                Feature("Mean", "HU", "Q4LE"),
+                Feature("Median", "HU", "Y12H"),
+                Feature("Minimum", "HU", "1GSF"),
+                Feature("Range", "HU", "2OJQ"),
+                Feature("RobustMeanAbsoluteDeviation", "HU", "1128"),
+                Feature("RootMeanSquared", "HU", "5ZWQ"),
+                Feature("Skewness", "", "KE2A"),
+                Feature("StandardDeviation", "HU", enabled=False),
+                Feature("TotalEnergy", "HU2 mm3"),
+                Feature("Uniformity", "", "BJ5W", _BINS),
+                Feature("Variance", "HU2", "ECT3"),
+            ),
+        ),
+        Family(
+            "shape",
+            "Shape (3D)",
+            (
+                Feature("Compactness1", "", "SKGS", "pyradiomics divides by A^(3/2) sqrt(pi)", enabled=False),
+                Feature("Compactness2", "", "BQWJ", enabled=False),
+                Feature("Elongation", "", "Q3CK"),
+                Feature("Flatness", "", "N17B"),
+                Feature("LeastAxisLength", "mm", "7J51"),
+                Feature("MajorAxisLength", "mm", "TDIC"),
+                Feature("Maximum2DDiameterColumn", "mm"),
+                Feature("Maximum2DDiameterRow", "mm"),
+                Feature("Maximum2DDiameterSlice", "mm"),
+                Feature("Maximum3DDiameter", "mm", "L0JK"),
+                Feature("MeshVolume", "mm3", "RNU0"),
+                Feature("MinorAxisLength", "mm", "P9VJ"),
+                Feature("SphericalDisproportion", "", "KRCK", enabled=False),
+                Feature("Sphericity", "", "QCFX"),
+                Feature("SurfaceArea", "mm2", "C0JK"),
+                Feature("SurfaceVolumeRatio", "1/mm", "2PR5"),
+                Feature("VoxelVolume", "mm3", "YEKZ"),
+            ),
+        ),
+        Family(
+            "glcm",
+            "Grey level co-occurrence matrix",
+            (
+                Feature("Autocorrelation", "", "QWB0"),
+                Feature("ClusterProminence", "", "AE86"),
+                Feature("ClusterShade", "", "7NFM"),
+                Feature("ClusterTendency", "", "DG8W"),
+                Feature("Contrast", "", "ACUI"),
+                Feature("Correlation", "", "NI2N"),
+                Feature("DifferenceAverage", "", "TF7R"),
+                Feature("DifferenceEntropy", "bit", "NTRS"),
+                Feature("DifferenceVariance", "", "D3YU"),
+                Feature("Id", "", "IB1Z"),
+                Feature("Idm", "", "WF0Z"),
+                Feature("Idmn", "", "1QCO"),
+                Feature("Idn", "", "NDRX"),
+                Feature("Imc1", "", "R8DG"),
+                Feature("Imc2", "", "JN9H"),
+                Feature("InverseVariance", "", "E8JP"),
+                Feature("JointAverage", "", "60VM"),
+                Feature("JointEnergy", "", "8ZQL"),
+                Feature("JointEntropy", "bit", "TU9B"),
+                Feature("MCC"),
+                Feature("MaximumProbability", "", "GYBY"),
+                Feature("SumAverage", "", "ZGXS"),
+                Feature("SumEntropy", "bit", "P6QZ"),
+                Feature("SumSquares", "", "UR99"),
+            ),
+            removed=(
+                ("Dissimilarity", "DifferenceAverage"),
+                ("Homogeneity1", "Id"),
+                ("Homogeneity2", "Idm"),
+                ("SumVariance", "ClusterTendency"),
+            ),
+        ),
+        Family(
+            "glrlm",
+            "Grey level run length matrix",
+            (
+                Feature("GrayLevelNonUniformity", "", "R5YN"),
+                Feature("GrayLevelNonUniformityNormalized", "", "OVBL"),
+                Feature("GrayLevelVariance", "", "8CE5"),
+                Feature("HighGrayLevelRunEmphasis", "", "G3QZ"),
+                Feature("LongRunEmphasis", "", "W4KF"),
+                Feature("LongRunHighGrayLevelEmphasis", "", "3KUM"),
+                Feature("LongRunLowGrayLevelEmphasis", "", "IVPO"),
+                Feature("LowGrayLevelRunEmphasis", "", "V3SW"),
+                Feature("RunEntropy", "bit", "HJ9O"),
+                Feature("RunLengthNonUniformity", "", "W92Y"),
+                Feature("RunLengthNonUniformityNormalized", "", "IC23"),
+                Feature("RunPercentage", "", "9ZK5"),
+                Feature("RunVariance", "", "SXLW"),
+                Feature("ShortRunEmphasis", "", "22OV"),
+                Feature("ShortRunHighGrayLevelEmphasis", "", "GD3A"),
+                Feature("ShortRunLowGrayLevelEmphasis", "", "HTZT"),
+            ),
+        ),
+        Family(
+            "glszm",
+            "Grey level size zone matrix",
+            (
+                Feature("GrayLevelNonUniformity", "", "JNSA"),
+                Feature("GrayLevelNonUniformityNormalized", "", "Y1RO"),
+                Feature("GrayLevelVariance", "", "BYLV"),
+                Feature("HighGrayLevelZoneEmphasis", "", "5GN9"),
+                Feature("LargeAreaEmphasis", "", "48P8"),
+                Feature("LargeAreaHighGrayLevelEmphasis", "", "J17V"),
+                Feature("LargeAreaLowGrayLevelEmphasis", "", "YH51"),
+                Feature("LowGrayLevelZoneEmphasis", "", "XMSY"),
+                Feature("SizeZoneNonUniformity", "", "4JP3"),
+                Feature("SizeZoneNonUniformityNormalized", "", "VB3A"),
+                Feature("SmallAreaEmphasis", "", "5QRC"),
+                Feature("SmallAreaHighGrayLevelEmphasis", "", "HW1V"),
+                Feature("SmallAreaLowGrayLevelEmphasis", "", "5RAI"),
+                Feature("ZoneEntropy", "bit", "GU8N"),
+                Feature("ZonePercentage", "", "P30P"),
+                Feature("ZoneVariance", "", "3NSA"),
+            ),
+        ),
+        Family(
+            "gldm",
+            "Grey level dependence matrix",
+            (
+                Feature("DependenceEntropy", "bit", "FCBV"),
+                Feature("DependenceNonUniformity", "", "Z87G"),
+                Feature("DependenceNonUniformityNormalized", "", "OKJI"),
+                Feature("DependenceVariance", "", "DNX2"),
+                Feature("GrayLevelNonUniformity", "", "FP8K"),
+                Feature("GrayLevelVariance", "", "1PFV"),
+                Feature("HighGrayLevelEmphasis", "", "OAE7"),
+                Feature("LargeDependenceEmphasis", "", "IMOQ"),
+                Feature("LargeDependenceHighGrayLevelEmphasis", "", "9QMG"),
+                Feature("LargeDependenceLowGrayLevelEmphasis", "", "NBZI"),
+                Feature("LowGrayLevelEmphasis", "", "TL9H"),
+                Feature("SmallDependenceEmphasis", "", "SODN"),
+                Feature("SmallDependenceHighGrayLevelEmphasis", "", "JA6D"),
+                Feature("SmallDependenceLowGrayLevelEmphasis", "", "EQ3F"),
+            ),
+            removed=(
+                ("DependencePercentage", "none: it is always 1"),
+                ("GrayLevelNonUniformityNormalized", "firstorder Uniformity"),
+            ),
+        ),
+        Family(
+            "ngtdm",
+            "Neighbouring grey tone difference matrix",
+            (
+                Feature("Busyness", "", "NQ30"),
+                Feature("Coarseness", "", "QCDE"),
+                Feature("Complexity", "", "HDEZ"),
+                Feature("Contrast", "", "65HE"),
+                Feature("Strength", "", "1X9X"),
+            ),
+        ),
+    )
+}
+
+
+def flat_name(image_type: str, family: str, feature: str) -> str:
+    """Return pyradiomics' name of a column, as in ``original_glcm_Contrast``."""
+    return f"{image_type}_{family}_{feature}"

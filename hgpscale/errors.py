@@ -1,0 +1,108 @@
+"""Every error that hgpscale raises on purpose.
+
+Each leaf is also the builtin exception that a caller would catch without knowing hgpscale. A message is one
+line that names the file or lesion, what was expected, what was found and what to do.
+
+`ManifestError`, `SettingsError` and `CubeError` stop a run before any work (exit status 2). The others are
+about one lesion: a run turns them into a `Failure` and goes on (exit status 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class HgpscaleError(Exception):
+    """Base of all errors below; `stage` names the step that a lesion failed in."""
+
+    stage: ClassVar[str] = "run"
+
+
+class ManifestError(HgpscaleError, ValueError):
+    """The manifest cannot be used: a column is missing, an id is repeated, a percentage is off."""
+
+    stage = "manifest"
+
+
+class SettingsError(HgpscaleError, ValueError):
+    """A setting is unknown, out of range, or not available in this version."""
+
+    stage = "settings"
+
+
+class CubeError(HgpscaleError, ValueError):
+    """The cube was made by other settings, another layout version or from another manifest."""
+
+    stage = "cube"
+
+
+class CubeWriteError(CubeError, OSError):
+    """The cube's storage refused a write: no room, no permission, a lost mount."""
+
+
+class EngineError(HgpscaleError, RuntimeError):
+    """The scheduler cannot be reached or went away: not the fault of any lesion."""
+
+    stage = "engine"
+
+
+class ImageError(HgpscaleError, ValueError):
+    """An image or mask file is missing, broken, truncated or of a kind that is not supported."""
+
+    stage = "read"
+
+
+class GeometryError(HgpscaleError, ValueError):
+    """Image and mask do not lie on the same grid."""
+
+    stage = "geometry"
+
+
+class MaskError(HgpscaleError, ValueError):
+    """The mask holds no region of interest that features can be computed on."""
+
+    stage = "mask"
+
+
+class VoxelError(HgpscaleError, ValueError):
+    """The voxels inside the region of interest cannot be used: NaN, infinite, too many grey levels."""
+
+    stage = "voxels"
+
+
+class FeatureError(HgpscaleError, ArithmeticError):
+    """A feature family is undefined on this region of interest."""
+
+    stage = "features"
+
+
+class WorkerError(HgpscaleError, RuntimeError):
+    """The worker process died while it computed this lesion."""
+
+    stage = "worker"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one lesion, or one feature family of it, has no numbers.
+
+    Attributes
+    ----------
+    stage
+        The step that failed: ``read``, ``geometry``, ``mask``, ``voxels``, ``features`` or ``worker``.
+    reason
+        One line for a person: what was expected, what was found, what to do.
+
+    """
+
+    stage: str
+    reason: str
+
+    @classmethod
+    def of(cls, error: HgpscaleError) -> Failure:
+        """Return the failure that `error` stands for, its message folded to one line."""
+        return cls(error.stage, " ".join(str(error).split()))
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason}"
