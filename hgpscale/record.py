@@ -58,7 +58,13 @@ def expected_keys(settings: Settings) -> Iterator[Key]:
 
 
 def failed_record(
-    lesion: str, segmentation: str, failure: Failure, settings: Settings, *, image_digest: str = "", mask_digest: str = ""
+    lesion: str,
+    segmentation: str,
+    failure: Failure,
+    settings: Settings,
+    *,
+    image_digest: str = "",
+    mask_digest: str = "",
 ) -> Record:
     """Return the record of a lesion that failed as a whole."""
     failures = dict.fromkeys(expected_keys(settings), failure)

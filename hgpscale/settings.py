@@ -43,10 +43,23 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "additionalInfo": (False, True),
 }
 # Settings that pyradiomics reads only where one of those above, or an image type, is on.
-_DEPENDENT = frozenset(
-    "normalizeScale removeOutliers resegmentMode resegmentShape force2Ddimension sigma start_level level wavelet "
-    "gradientUseSpacing lbp2DRadius lbp2DSamples lbp2DMethod lbp3DLevels lbp3DIcosphereRadius "
-    "lbp3DIcosphereSubdivision".split()
+_DEPENDENT = (
+    "normalizeScale",
+    "removeOutliers",
+    "resegmentMode",
+    "resegmentShape",
+    "force2Ddimension",
+    "sigma",
+    "start_level",
+    "level",
+    "wavelet",
+    "gradientUseSpacing",
+    "lbp2DRadius",
+    "lbp2DSamples",
+    "lbp2DMethod",
+    "lbp3DLevels",
+    "lbp3DIcosphereRadius",
+    "lbp3DIcosphereSubdivision",
 )
 _SECTIONS = ("setting", "imageType", "featureClass", "voxelSetting")
 _UNAVAILABLE_FAMILIES = ("shape2D",)
@@ -178,9 +191,7 @@ class Settings(BaseModel):
         for key, neutral in _NEUTRAL.items():
             value = setting.pop(key, neutral[0])
             if value not in neutral:
-                raise SettingsError(
-                    f"{source}: setting {key}: {value!r} is not available in this version; remove it"
-                )
+                raise SettingsError(f"{source}: setting {key}: {value!r} is not available in this version; remove it")
         for key in _DEPENDENT:
             setting.pop(key, None)
         _check_image_types(_mapping(parameters, "imageType", source), source)
@@ -213,9 +224,7 @@ class Settings(BaseModel):
         if content is None:
             content = {}
         if not isinstance(content, Mapping):
-            raise SettingsError(
-                f"{path}: expected sections {', '.join(_SECTIONS)}, found {type(content).__name__}"
-            )
+            raise SettingsError(f"{path}: expected sections {', '.join(_SECTIONS)}, found {type(content).__name__}")
         return cls.from_parameters(content, str(path))
 
     @classmethod
@@ -235,7 +244,8 @@ class Settings(BaseModel):
         return {
             "imageType": {"Original": {}},
             "featureClass": {family: list(names) for family, names in self.features.items()},
-            "setting": {key: value for key, value in setting.items() if value is not None},
+            # A setting of None is pyradiomics' default, except for the interpolator, where it turns resampling off.
+            "setting": {key: value for key, value in setting.items() if value is not None or key == "interpolator"},
         }
 
     def write(self, path: str | Path) -> None:
@@ -271,13 +281,10 @@ def _nearest(key: str, known: Any) -> str:
 def _check_image_types(image_types: Mapping[str, Any], source: str) -> None:
     for name, custom in image_types.items():
         if name != "Original":
-            raise SettingsError(
-                f"{source}: image type {name!r} is not available in this version; available: Original"
-            )
+            raise SettingsError(f"{source}: image type {name!r} is not available in this version; available: Original")
         if custom:
             raise SettingsError(
-                f"{source}: image type Original has settings of its own ({', '.join(custom)}); "
-                "put them under 'setting'"
+                f"{source}: image type Original has settings of its own ({', '.join(custom)}); put them under 'setting'"
             )
 
 

@@ -1,0 +1,35 @@
+"""Grey level size zone features. Formulas: pyradiomics, IBSI ids in the catalogue."""
+
+from __future__ import annotations
+
+from hgpscale.features.emphasis import Sized, formulas, from_pairs
+from hgpscale.features.region import Region
+from hgpscale.kernels.glszm import zones
+
+
+def zones_of(region: Region) -> Sized:
+    """Count a region's zones."""
+    ranks, sizes = zones(region.grid)
+    return from_pairs(ranks, sizes, region.discretised.levels)
+
+
+FORMULAS = formulas(
+    {
+        "GrayLevelNonUniformity": "level non-uniformity",
+        "GrayLevelNonUniformityNormalized": "level non-uniformity, normalised",
+        "GrayLevelVariance": "level variance",
+        "HighGrayLevelZoneEmphasis": "high",
+        "LargeAreaEmphasis": "large",
+        "LargeAreaHighGrayLevelEmphasis": "large high",
+        "LargeAreaLowGrayLevelEmphasis": "large low",
+        "LowGrayLevelZoneEmphasis": "low",
+        "SizeZoneNonUniformity": "size non-uniformity",
+        "SizeZoneNonUniformityNormalized": "size non-uniformity, normalised",
+        "SmallAreaEmphasis": "small",
+        "SmallAreaHighGrayLevelEmphasis": "small high",
+        "SmallAreaLowGrayLevelEmphasis": "small low",
+        "ZoneEntropy": "entropy",
+        "ZonePercentage": "percentage",
+        "ZoneVariance": "size variance",
+    }
+)

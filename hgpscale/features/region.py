@@ -1,0 +1,60 @@
+"""The region of interest as the formulas see it; what several families need is computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from hgpscale.kernels.cast import LevelGrid, level_grid
+from hgpscale.kernels.neighbours import NeighbourCounts, count_neighbours
+from hgpscale.prepare.discretise import Discretised, discretise
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hgpscale.settings import Settings
+    from hgpscale.volume import Vector
+
+EPS = 2.220446049250313e-16
+"""Added inside logarithms, as pyradiomics does: ``numpy.spacing(1)``."""
+
+
+@dataclass(eq=False)
+class Region:
+    """One region of interest of one image type.
+
+    Attributes
+    ----------
+    mask
+        bool, shape ``(z, y, x)``, cropped to the region's box.
+    values
+        Voxels of the region in raster order, in the image's own type, finite, shape ``(n_voxel,)``.
+    spacing
+        Voxel spacing ``(z, y, x)`` in mm.
+    settings
+        Decides bins, distances and so on.
+
+    """
+
+    mask: NDArray[np.bool_]
+    values: NDArray[Any]
+    spacing: Vector
+    settings: Settings
+
+    @cached_property
+    def discretised(self) -> Discretised:
+        """Grey levels of the voxels."""
+        return discretise(self.values, self.settings)
+
+    @cached_property
+    def grid(self) -> LevelGrid:
+        """The levels' ranks where the voxels lie, padded as far as any neighbour is looked for."""
+        return level_grid(self.discretised.ranks, self.mask, reach=max(1, *self.settings.distances))
+
+    @cached_property
+    def neighbours(self) -> NeighbourCounts:
+        """Counts over neighbours, for gldm and ngtdm."""
+        settings = self.settings
+        return count_neighbours(self.grid, self.discretised.levels, settings.distances, settings.gldm_a)

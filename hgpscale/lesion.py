@@ -1,0 +1,110 @@
+"""One lesion: voxels, region and settings in, features out. Pure: no Dask, no zarr, no files."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hgpscale.errors import Failure, HgpscaleError, VoxelError
+from hgpscale.features import Region, compute
+from hgpscale.prepare.resample import nearest, resample_image, target_grid, target_spacing
+from hgpscale.prepare.roi import bounding_box, check_size
+from hgpscale.record import Key
+from hgpscale.volume import Volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hgpscale.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def extract(
+    image: Volume, roi: Volume, settings: Settings
+) -> tuple[dict[Key, NDArray[np.float64]], dict[Key, Failure]]:
+    """Compute the features of one region.
+
+    Parameters
+    ----------
+    image
+        At least the voxels that `prepare.resample.needed_box` names; HU for CT.
+    roi
+        The region as a boolean volume, cropped to its box. Without resampling it lies on the image's grid.
+    settings
+        What to compute.
+
+    Returns
+    -------
+    values, failures
+        Feature vectors and reasons by ``(region, image_type, family)``; each key is in one of them.
+
+    Raises
+    ------
+    MaskError
+        The region is too small or vanishes on the new grid.
+    VoxelError
+        NaN or infinite voxels in the region, or more grey levels than can be counted.
+
+    """
+    region = prepare_region(image, roi, settings)
+    values: dict[Key, NDArray[np.float64]] = {}
+    failures: dict[Key, Failure] = {}
+    for family, names in settings.features.items():
+        key = ("lesion", "original", family)
+        try:
+            numbers = compute(family, region, names)
+        except HgpscaleError as error:
+            failures[key] = Failure.of(error)
+            continue
+        wrong = [name for name, number in zip(names, numbers, strict=True) if not np.isfinite(number)]
+        if wrong:
+            failures[key] = Failure("features", f"{family} {', '.join(wrong)} is not a finite number on this region")
+        else:
+            values[key] = numbers
+    return values, failures
+
+
+def prepare_region(image: Volume, roi: Volume, settings: Settings) -> Region:
+    """Bring image and region onto the grid that features are computed on, and check the voxels.
+
+    Parameters, errors: as `extract`.
+    """
+    spacing = target_spacing(image.geometry, roi, settings)
+    if spacing is not None and settings.interpolator is not None:
+        _require_finite(image, roi)
+        grid = target_grid(roi, spacing, settings.padDistance)
+        image = resample_image(image, grid, settings.interpolator)
+        roi = Volume(nearest(roi, grid), grid)
+    lower, upper = bounding_box(roi.array)
+    box = tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))
+    mask = np.ascontiguousarray(roi.array[box])
+    check_size(mask, settings)
+    first = [a + s for a, s in zip(lower, roi.start, strict=True)]
+    voxels = image.crop(
+        (first[0], first[1], first[2]),
+        (first[0] + mask.shape[0], first[1] + mask.shape[1], first[2] + mask.shape[2]),
+    ).array
+    values = voxels[mask]
+    _check_finite(values)
+    return Region(mask, values, image.geometry.spacing, settings)
+
+
+def _require_finite(image: Volume, roi: Volume) -> None:
+    """Refuse NaN and infinities anywhere that interpolation would spread them from."""
+    if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
+        bad = int(np.count_nonzero(~np.isfinite(image.array)))
+        raise VoxelError(
+            f"{bad} of the {image.array.size} voxels in and around the region are NaN or infinite and would spread "
+            "by resampling; replace them (air is -1024 HU)"
+        )
+
+
+def _check_finite(values: NDArray[np.generic]) -> None:
+    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if bad:
+        raise VoxelError(
+            f"{bad} of the region's {values.size} voxels are NaN or infinite; replace them or mask them out"
+        )

@@ -1,0 +1,1 @@
+"""What is done to voxels before they are counted: choosing the region, resampling, discretising."""
