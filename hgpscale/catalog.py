@@ -2,7 +2,8 @@
 
 Names are pyradiomics', in the order that pyradiomics returns them. IBSI ids are those of the Image Biomarker
 Standardisation Initiative's reference manual (arXiv:1612.07003). `ibsi_note` says where pyradiomics' definition
-differs from IBSI's; an empty id means that IBSI does not define the feature.
+differs from IBSI's; an empty id means that IBSI does not define the feature. Texture values agree with IBSI's for
+the same grey levels; pyradiomics' bins are not IBSI's (see `hgpscale.prepare.discretise`).
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ class Family:
         return tuple(feature.name for feature in self.features if feature.enabled)
 
 
-_BINS = "IBSI takes the levels of its own discretisation; pyradiomics aligns bins to multiples of the bin width"
-_POPULATION = "IBSI's is excess kurtosis: 3 less"
+_EXCESS = "IBSI's is excess kurtosis: 3 less"
+_POPULATION = "pyradiomics divides the covariance by N, IBSI by N - 1"
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -93,12 +94,12 @@ FAMILIES: dict[str, Family] = {
             "firstorder",
             "First-order statistics",
             (
-                Feature("10Percentile", "HU", "QG58", "interpolated between ranks"),
-                Feature("90Percentile", "HU", "8DWT", "interpolated between ranks"),
+                Feature("10Percentile", "HU", "QG58"),
+                Feature("90Percentile", "HU", "8DWT"),
                 Feature("Energy", "HU2", "N8CA"),
-                Feature("Entropy", "bit", "TLU2", _BINS),
+                Feature("Entropy", "bit", "TLU2"),
                 Feature("InterquartileRange", "HU", "SALO"),
-                Feature("Kurtosis", "", "IPH6", _POPULATION),
+                Feature("Kurtosis", "", "IPH6", _EXCESS),
                 Feature("Maximum", "HU", "84IY"),
                 Feature("MeanAbsoluteDeviation", "HU", "4FUA"),
                 Feature("Mean", "HU", "Q4LE"),
@@ -110,7 +111,7 @@ FAMILIES: dict[str, Family] = {
                 Feature("Skewness", "", "KE2A"),
                 Feature("StandardDeviation", "HU", enabled=False),
                 Feature("TotalEnergy", "HU2 mm3"),
-                Feature("Uniformity", "", "BJ5W", _BINS),
+                Feature("Uniformity", "", "BJ5W"),
                 Feature("Variance", "HU2", "ECT3"),
             ),
         ),
@@ -118,18 +119,18 @@ FAMILIES: dict[str, Family] = {
             "shape",
             "Shape (3D)",
             (
-                Feature("Compactness1", "", "SKGS", "pyradiomics divides by A^(3/2) sqrt(pi)", enabled=False),
+                Feature("Compactness1", "", "SKGS", enabled=False),
                 Feature("Compactness2", "", "BQWJ", enabled=False),
                 Feature("Elongation", "", "Q3CK"),
                 Feature("Flatness", "", "N17B"),
-                Feature("LeastAxisLength", "mm", "7J51"),
-                Feature("MajorAxisLength", "mm", "TDIC"),
+                Feature("LeastAxisLength", "mm", "7J51", _POPULATION),
+                Feature("MajorAxisLength", "mm", "TDIC", _POPULATION),
                 Feature("Maximum2DDiameterColumn", "mm"),
                 Feature("Maximum2DDiameterRow", "mm"),
                 Feature("Maximum2DDiameterSlice", "mm"),
                 Feature("Maximum3DDiameter", "mm", "L0JK"),
                 Feature("MeshVolume", "mm3", "RNU0"),
-                Feature("MinorAxisLength", "mm", "P9VJ"),
+                Feature("MinorAxisLength", "mm", "P9VJ", _POPULATION),
                 Feature("SphericalDisproportion", "", "KRCK", enabled=False),
                 Feature("Sphericity", "", "QCFX"),
                 Feature("SurfaceArea", "mm2", "C0JK"),

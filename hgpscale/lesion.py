@@ -39,7 +39,7 @@ def extract(
     Returns
     -------
     values, failures
-        Feature vectors and reasons by ``(region, image_type, family)``; each key is in one of them.
+        Feature vectors and reasons by ``(region, image_type, family)``, as in `record.Record`.
 
     Raises
     ------
@@ -59,11 +59,11 @@ def extract(
         except HgpscaleError as error:
             failures[key] = Failure.of(error)
             continue
-        wrong = [name for name, number in zip(names, numbers, strict=True) if not np.isfinite(number)]
-        if wrong:
-            failures[key] = Failure("features", f"{family} {', '.join(wrong)} is not a finite number on this region")
-        else:
-            values[key] = numbers
+        values[key] = np.where(np.isfinite(numbers), numbers, np.nan)
+        undefined = [name for name, number in zip(names, numbers, strict=True) if not np.isfinite(number)]
+        if undefined:
+            reason = f"{family} {', '.join(undefined)}: not defined on this region of {region.values.size} voxels"
+            failures[key] = Failure("features", reason)
     return values, failures
 
 

@@ -33,7 +33,8 @@ class Record:
     values
         Feature vectors, float64, in the settings' order of features, by key.
     failures
-        Why the other keys have none. Every key of `expected_keys` is in exactly one of the two.
+        Why a key has no vector, or why single features in its vector are NaN. Every key of `expected_keys` is in
+        `values`, in `failures` or in both.
 
     """
 

@@ -47,12 +47,12 @@ def compute(family: str, region: Region, names: Sequence[str]) -> NDArray[np.flo
     Returns
     -------
     ndarray
-        float64, shape ``(len(names),)``, finite.
+        float64, shape ``(len(names),)``; NaN where a single feature is undefined.
 
     Raises
     ------
     FeatureError
-        The family is undefined on this region.
+        The whole family is undefined on this region.
 
     """
     prepare, formulas = FAMILY_MODULES[family]

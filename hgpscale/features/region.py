@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from hgpscale.errors import FeatureError
 from hgpscale.kernels.cast import LevelGrid, level_grid
 from hgpscale.kernels.neighbours import NeighbourCounts, count_neighbours
 from hgpscale.prepare.discretise import Discretised, discretise
@@ -55,6 +56,18 @@ class Region:
 
     @cached_property
     def neighbours(self) -> NeighbourCounts:
-        """Counts over neighbours, for gldm and ngtdm."""
+        """Counts over neighbours, for gldm and ngtdm.
+
+        Raises
+        ------
+        FeatureError
+            The region's box is too small for any neighbour.
+
+        """
         settings = self.settings
+        if min(settings.distances) >= max(self.mask.shape):
+            raise FeatureError(
+                f"the region's box of {self.mask.shape} voxels (z, y, x) has no room for a neighbour at distance "
+                f"{settings.distances}"
+            )
         return count_neighbours(self.grid, self.discretised.levels, settings.distances, settings.gldm_a)

@@ -97,10 +97,11 @@ class Mesh:
         points = np.argwhere(self.mask) * self.spacing
         points -= np.mean(points, axis=0)
         points /= np.sqrt(self.n_voxel)
-        values = np.linalg.eigvals(np.dot(points.T.copy(), points))
+        # pyradiomics' solver, so that the noise of a flat region is the same; rounding can make a pair complex.
+        values = np.linalg.eigvals(np.dot(points.T.copy(), points)).real
         values[(values < 0) & (values > -1e-10)] = 0
         values.sort()
-        return np.asarray(values, dtype=np.float64)
+        return values
 
 
 @lru_cache(maxsize=64)
@@ -119,6 +120,11 @@ def _configurations(z: float, y: float, x: float) -> tuple[Array, Array, Array]:
     return area, volume, normal
 
 
+def _ratio(above: float, below: float) -> float:
+    # A few voxels that touch only by edges or corners can enclose no volume in this mesh.
+    return above / below if below else float("nan")
+
+
 _SPHERE = 36 * np.pi
 """A sphere has area**3 = 36 pi volume**2."""
 
@@ -135,9 +141,9 @@ FORMULAS: dict[str, Callable[[Mesh], Any]] = {
     "Maximum3DDiameter": lambda m: m.diameter(),
     "MeshVolume": lambda m: m.volume,
     "MinorAxisLength": lambda m: 4 * np.sqrt(m.axes[1]),
-    "SphericalDisproportion": lambda m: m.area / (_SPHERE * m.volume**2) ** (1 / 3),
+    "SphericalDisproportion": lambda m: _ratio(m.area, (_SPHERE * m.volume**2) ** (1 / 3)),
     "Sphericity": lambda m: (_SPHERE * m.volume**2) ** (1 / 3) / m.area,
     "SurfaceArea": lambda m: m.area,
-    "SurfaceVolumeRatio": lambda m: m.area / m.volume,
+    "SurfaceVolumeRatio": lambda m: _ratio(m.area, m.volume),
     "VoxelVolume": lambda m: m.n_voxel * float(np.prod(m.spacing)),
 }

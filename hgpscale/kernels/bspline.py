@@ -112,13 +112,12 @@ def _taps(index: float, size: int, support: NDArray[np.int64], weights: NDArray[
     weights[1] = 1.0 - weights[0] - weights[2] - weights[3]
     for k in range(4):
         at = lowest + k
-        if size == 1:
-            at = 0
-        elif at < 0:
+        # An axis of two voxels can need both mirrors.
+        if at < 0:
             at = -at
-        elif at > size - 1:
-            at = 2 * (size - 1) - at
-        support[k] = at
+        if at > size - 1:
+            at = abs(2 * (size - 1) - at)
+        support[k] = 0 if size == 1 else at
 
 
 @kernel

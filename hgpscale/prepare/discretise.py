@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from hgpscale.settings import Settings
 
 MAX_BINS = 1_000_000
-MAX_LEVELS = 4096
-"""Levels found in one region: 13 co-occurrence matrices of this side take 1.7 GiB."""
+MAX_LEVELS = 2048
+"""Levels found in one region: 13 co-occurrence matrices of this side take 0.4 GiB, and formulas several copies."""
 
 
 class Discretised(NamedTuple):
@@ -59,11 +59,17 @@ def bin_edges(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     Raises
     ------
     VoxelError
-        More than a million bins.
+        More than a million bins, or values that differ by less than `binCount` steps of their type.
 
     """
     if settings.binCount is not None:
-        edges = np.histogram_bin_edges(values, settings.binCount)
+        try:
+            edges = np.histogram_bin_edges(values, settings.binCount)
+        except ValueError as error:
+            raise VoxelError(
+                f"voxels from {values.min():.17g} to {values.max():.17g} are too close together for "
+                f"{settings.binCount} bins; use binWidth"
+            ) from error
         edges[-1] += 1
         return edges.astype(np.float64)
     low, high = values.min(), values.max()
