@@ -1,0 +1,108 @@
+"""Looks at every file of a cohort and lists every problem in one pass, without reading any voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hgpscale.cohort.headers import inspect
+from hgpscale.cohort.images import read_geometry
+from hgpscale.cohort.manifest import Cohort, LesionRow
+from hgpscale.errors import GeometryError, ImageError
+from hgpscale.settings import Settings
+from hgpscale.volume import Geometry, geometry_differences
+
+_THREADS = 8
+"""Reading headers waits for the disk most of the time."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with one row of a manifest.
+
+    Attributes
+    ----------
+    line
+        Line in the manifest.
+    lesion, segmentation
+        Which row it is.
+    file
+        The file that it is about, as the manifest writes it.
+    stage
+        Where an extraction would fail: ``read`` or ``geometry``.
+    problem
+        One sentence: what was expected, what was found.
+
+    """
+
+    line: int
+    lesion: str
+    segmentation: str
+    file: str
+    stage: str
+    problem: str
+
+
+def check_cohort(
+    cohort: Cohort,
+    settings: Settings | Mapping[str, Any] | str | Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Problem]:
+    """Read the header of every image and mask once and report all problems of all rows.
+
+    Parameters
+    ----------
+    cohort
+        From `read_manifest`.
+    settings
+        Settings, or what `Settings.of` makes some of. They decide how far image and mask may lie apart
+        (`geometryTolerance`, `correctMask`).
+    on_progress
+        Called with the number of files done and the number of all files, in the caller's thread.
+
+    Returns
+    -------
+    list of Problem
+        In the order of the manifest's rows; empty where all is well. Broken voxel data that no header shows
+        (a damaged gzip stream, an empty mask) are found by extraction only.
+
+    """
+    wanted = Settings.of(settings)
+    files = list(dict.fromkeys(path for row in cohort.rows for path in (row.image, row.mask)))
+    looks: dict[Path, _Look] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        futures = {pool.submit(_look, path): path for path in files}
+        for done, future in enumerate(as_completed(futures), start=1):
+            looks[futures[future]] = future.result()
+            if on_progress is not None:
+                on_progress(done, len(files))
+    return [problem for row in cohort.rows for problem in _row_problems(row, looks, wanted)]
+
+
+@dataclass(frozen=True)
+class _Look:
+    geometry: Geometry | None
+    problems: tuple[str, ...]
+
+
+def _look(path: Path) -> _Look:
+    header = inspect(path)
+    if header.problems:
+        return _Look(None, header.problems)
+    try:
+        return _Look(read_geometry(header), ())
+    except ImageError as error:
+        return _Look(None, (str(error),))
+
+
+def _row_problems(row: LesionRow, looks: dict[Path, _Look], settings: Settings) -> Iterator[Problem]:
+    image, mask = looks[row.image], looks[row.mask]
+    for file, look in ((row.image_text, image), (row.mask_text, mask)):
+        for problem in look.problems:
+            yield Problem(row.line, row.lesion, row.segmentation, file, ImageError.stage, problem)
+    if image.geometry and mask.geometry and not settings.correctMask:
+        for problem in geometry_differences(image.geometry, mask.geometry, settings.geometryTolerance):
+            yield Problem(row.line, row.lesion, row.segmentation, row.mask_text, GeometryError.stage, problem)

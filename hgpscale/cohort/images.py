@@ -1,0 +1,153 @@
+"""Reads images and masks: guarded, fingerprinted, and with every complaint on one line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hgpscale.cohort.digest import FiniteScan, digest, stored_voxels
+from hgpscale.cohort.headers import Header, inspect
+from hgpscale.errors import ImageError
+from hgpscale.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813
+
+_LABEL_TYPES = (np.uint8, np.uint16, np.uint32)
+
+
+def read_image(path: str | Path) -> tuple[Volume, str]:
+    """Read a 3D image.
+
+    Parameters
+    ----------
+    path
+        A .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file.
+
+    Returns
+    -------
+    Volume
+        Voxels ``(z, y, x)`` in the stored type, NaN and infinities included; a NIfTI file with a slope or intercept
+        comes scaled, as float32 or float64.
+    str
+        Digest of the file's bytes, see `digest.digest`.
+
+    Raises
+    ------
+    ImageError
+        The file is missing, broken, truncated, not 3D, of another format, or too large for the memory. The message
+        lists everything that is wrong with it.
+
+    """
+    header = inspect(path)
+    if header.problems or header.voxels is None:
+        raise ImageError(f"{path}: {'; '.join(header.problems)}")
+    hides_nan = header.image_io == "NiftiImageIO" and header.voxel_type.startswith("float")
+    scan = FiniteScan(header, header.voxels) if hides_nan else None
+    try:
+        fingerprint = digest(header, scan)
+        volume = Volume.of(image_reader(header).Execute())
+        if scan and not scan.all_finite:
+            # ITK's NIfTI library makes every NaN and infinity a 0, without saying so
+            stored = stored_voxels(header, header.voxels)
+            lost = ~np.isfinite(stored)
+            volume.array[lost] = stored[lost]
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except RuntimeError as error:
+        raise ImageError(f"{path}: {itk_reason(error)}") from error
+    return volume, fingerprint
+
+
+def read_mask(path: str | Path) -> tuple[Volume, str]:
+    """Read a 3D mask of labels.
+
+    Parameters
+    ----------
+    path
+        A file as for `read_image`, with voxels of any integer or float type.
+
+    Returns
+    -------
+    Volume
+        Labels ``(z, y, x)`` in the smallest of uint8, uint16 and uint32 that holds them.
+    str
+        Digest of the file's bytes.
+
+    Raises
+    ------
+    ImageError
+        As for `read_image`; or a voxel is no whole number, negative, or beyond 32 bits.
+
+    """
+    volume, fingerprint = read_image(path)
+    try:
+        labels = _labels(volume.array)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    return Volume(labels, volume.geometry), fingerprint
+
+
+def read_geometry(header: Header) -> Geometry:
+    """Return the grid of an image as ITK reads it from the header, without the voxels.
+
+    Raises
+    ------
+    ImageError
+        ITK refuses the header; the message does not name the file.
+
+    """
+    reader = image_reader(header)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ImageError(itk_reason(error)) from error
+    return Geometry.of(reader)
+
+
+def image_reader(header: Header) -> sitk.ImageFileReader:
+    """Return SimpleITK's reader for a file that `inspect` found sound.
+
+    The format's own reader is named, so that ITK does not try all others first, which print to the terminal and are
+    not safe in threads. ITK's warnings are switched off for the process: what they are about is checked before.
+    """
+    import SimpleITK as sitk  # noqa: N813
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(header.image_io)
+    reader.SetFileName(str(header.path))
+    return reader
+
+
+def itk_reason(error: RuntimeError) -> str:
+    """Return what an ITK exception says, on one line, without the places in ITK's source and its addresses."""
+    lines = [line for line in str(error).splitlines() if not re.search(r"\.[ch]xx:\d+:\s*$", line)]
+    text = re.sub(r"^(sitk::|itk::|ITK )?ERROR: |\(0x[0-9a-f]+\)", "", " ".join(" ".join(lines).split()))
+    return f"SimpleITK cannot read it: {text}"
+
+
+def _labels(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the labels in the smallest unsigned type, values unchanged."""
+    lowest, highest = array.min(), array.max()
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        raise ImageError("the mask holds NaN or infinite voxels; expected whole numbers from 0")
+    if lowest < 0:
+        raise ImageError(f"the mask holds negative labels (lowest {lowest:g}); expected whole numbers from 0")
+    if array.dtype.kind == "f":
+        fractional = array[array != np.floor(array)]
+        if fractional.size:
+            raise ImageError(
+                f"the mask is fractional ({fractional.size} voxels, such as {fractional[0]:.6g}): "
+                "threshold it, for example at 0.5, and save it as integers"
+            )
+    fitting = [kind for kind in _LABEL_TYPES if highest <= np.iinfo(kind).max]
+    if not fitting:
+        raise ImageError(f"the mask holds label {highest:g}; expected at most {np.iinfo(np.uint32).max}")
+    return array.astype(fitting[0], copy=False)

@@ -1,0 +1,267 @@
+"""One scan and its lesions without Dask: what goes wrong comes back as a failure that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from hgpscale.engine.tasks import LesionTask, PreparedLesion, ScanTask, extract_lesion, extract_prepared, read_scan
+from hgpscale.errors import GeometryError, ImageError, MaskError, VoxelError
+from hgpscale.record import Record, expected_keys
+from hgpscale.settings import Settings
+
+SHAPE = (8, 20, 24)
+SPACING = (0.8, 0.9, 2.5)
+Array = np.ndarray[Any, Any]
+
+
+def write(path: Path, voxels: Array, **changes: Any) -> Path:
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing(changes.get("spacing", SPACING))
+    image.SetOrigin(changes.get("origin", (-10.0, -20.0, 30.0)))
+    image.SetDirection(changes.get("direction", (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def ct() -> Array:
+    return np.random.default_rng(0).normal(60, 20, SHAPE).astype(np.int16)
+
+
+def box(value: int = 1) -> Array:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[2:6, 4:14, 5:17] = value
+    return mask
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return write(tmp_path / "ct.nii.gz", ct())
+
+
+def run(image: Path, mask: Path, settings: Settings | None = None, label: int | None = None) -> Record:
+    chosen = settings or Settings()
+    (item,) = read_scan(ScanTask(str(image), (LesionTask("a", "RAD", str(mask), label),)), chosen)
+    return extract_prepared(item, chosen)
+
+
+def test_a_good_lesion_has_all_its_values(image: Path, tmp_path: Path) -> None:
+    record = run(image, write(tmp_path / "mask.nii.gz", box(3)))
+    assert set(record.values) == set(expected_keys(Settings()))
+    assert not record.failures
+    assert (record.lesion, record.segmentation, record.label) == ("a", "RAD", 3)
+    assert record.image_digest
+    assert record.mask_digest
+
+
+def test_only_the_lesion_and_no_more_leaves_the_read_task(image: Path, tmp_path: Path) -> None:
+    mask = write(tmp_path / "mask.nii.gz", box())
+    (item,) = read_scan(ScanTask(str(image), (LesionTask("a", "RAD", str(mask)),)), Settings())
+    assert isinstance(item, PreparedLesion)
+    assert item.image.array.shape == (4, 10, 12)
+    np.testing.assert_array_equal(item.image.array, ct()[2:6, 4:14, 5:17])
+
+
+def _empty(mask: Array) -> None:
+    mask[:] = 0
+
+
+def _one_voxel(mask: Array) -> None:
+    mask[:] = 0
+    mask[3, 5, 7] = 1
+
+
+def _a_line(mask: Array) -> None:
+    mask[:] = 0
+    mask[3, 5, 7:12] = 1
+
+
+def _several(mask: Array) -> None:
+    mask[0] = 4
+
+
+@pytest.mark.parametrize(
+    ("change", "label", "reason"),
+    [
+        (_empty, None, "the mask is empty"),
+        (_one_voxel, None, "the region is a single voxel"),
+        (_a_line, None, "box of 1 x 1 x 5 voxels (z, y, x) extends in 1 axis; minimumROIDimensions is 2"),
+        (_several, None, "the mask holds 2 labels (1, 4); say which by a 'label' column or setting"),
+        (lambda mask: None, 7, "label 7 is not in the mask; it holds 1"),
+    ],
+)
+def test_masks_that_hold_no_region(
+    image: Path, tmp_path: Path, change: Callable[[Array], None], label: int | None, reason: str
+) -> None:
+    voxels = box()
+    change(voxels)
+    record = run(image, write(tmp_path / "mask.nii.gz", voxels), label=label)
+    assert record.failure is not None
+    assert record.failure.stage == "mask"
+    assert reason in record.failure.reason
+    assert record.failure.reason.startswith(f"{tmp_path}/mask.nii.gz: ")
+    assert set(record.failures) == set(expected_keys(Settings()))
+
+
+def test_a_small_region_is_refused_when_asked(image: Path, tmp_path: Path) -> None:
+    mask = write(tmp_path / "mask.nii.gz", box())
+    assert run(image, mask, Settings(minimumROISize=479)).failure is None
+    failure = run(image, mask, Settings(minimumROISize=480)).failure
+    assert failure is not None
+    assert "the region has 480 voxels; more than minimumROISize 480 needed" in failure.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"spacing": (0.8, 0.9, 2.0)}, ["spacing is (2.5, 0.89", "and (2, 0.9, 0.8"]),
+        ({"origin": (-10.0, -21.0, 30.0)}, ["origin is (-10, -20, 30)", "and (-10, -21, 30)"]),
+        ({"direction": (-1, 0, 0, 0, -1, 0, 0, 0, 1)}, ["direction is (1, 0, 0, 0, 1", "(-1, 0, 0, 0, -1"]),
+    ],
+)
+def test_grids_that_differ_are_named_with_both_values(
+    image: Path, tmp_path: Path, change: dict[str, Any], names: list[str]
+) -> None:
+    failure = run(image, write(tmp_path / "mask.nrrd", box(), **change)).failure
+    assert failure is not None
+    assert failure.stage == "geometry"
+    for name in names:
+        assert name in failure.reason
+
+
+def test_a_mask_of_another_size(image: Path, tmp_path: Path) -> None:
+    failure = run(image, write(tmp_path / "mask.nrrd", box()[:-1])).failure
+    assert failure is not None
+    assert "size is (8, 20, 24) in the image and (7, 20, 24) in the mask" in failure.reason
+
+
+def test_correct_mask_brings_a_mask_onto_the_image(image: Path, tmp_path: Path) -> None:
+    shifted = write(tmp_path / "mask.nrrd", box()[1:, 2:], origin=(-10.0, -18.2, 32.5))
+    plain = run(image, write(tmp_path / "plain.nrrd", box()))
+    corrected = run(image, shifted, Settings(correctMask=True))
+    assert corrected.failures == {}
+    for key, values in plain.values.items():
+        np.testing.assert_array_equal(corrected.values[key], values)
+
+
+def test_correct_mask_refuses_a_region_outside_of_the_image(image: Path, tmp_path: Path) -> None:
+    away = write(tmp_path / "mask.nrrd", box(), origin=(500.0, -20.0, 30.0))
+    failure = run(image, away, Settings(correctMask=True)).failure
+    assert failure is not None
+    assert failure.stage == "geometry"
+    assert "reaches outside the image" in failure.reason
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("spacing", [None, [1, 1, 1]])
+def test_correct_mask_is_pyradiomics(image: Path, tmp_path: Path, spacing: list[float] | None) -> None:
+    from reference import assert_same
+
+    mask = write(tmp_path / "mask.nrrd", box()[:, 1:], origin=(-10.3, -19.0, 30.4), spacing=(0.8, 0.9, 2.4))
+    setting = {"correctMask": True, "resampledPixelSpacing": spacing}
+    assert_same(sitk.ReadImage(str(image)), sitk.ReadImage(str(mask)), setting)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("settings", [Settings(), Settings(resampledPixelSpacing=(1, 1, 1))], ids=["stored", "1 mm"])
+def test_voxels_that_are_no_numbers(tmp_path: Path, bad: float, settings: Settings) -> None:
+    voxels = ct().astype(np.float32)
+    voxels[3, 8, 8] = bad
+    failure = run(write(tmp_path / "ct.mha", voxels), write(tmp_path / "mask.mha", box()), settings).failure
+    assert failure is not None
+    assert failure.stage == "voxels"
+    assert "1 of the" in failure.reason
+    assert "NaN or infinite" in failure.reason
+
+
+def test_no_numbers_far_from_the_lesion_do_no_harm(tmp_path: Path) -> None:
+    voxels = ct().astype(np.float32)
+    voxels[0, 0, 0] = np.nan
+    record = run(write(tmp_path / "ct.mha", voxels), write(tmp_path / "mask.mha", box()))
+    assert not record.failures
+
+
+def test_a_constant_region_has_the_reference_values(tmp_path: Path) -> None:
+    record = run(write(tmp_path / "ct.mha", np.full(SHAPE, 40, np.int16)), write(tmp_path / "mask.mha", box()))
+    assert not record.failures
+    names = Settings().features["firstorder"]
+    found = dict(zip(names, record.values["lesion", "original", "firstorder"], strict=True))
+    assert (found["Mean"], found["Variance"], found["Skewness"], found["Kurtosis"]) == (40, 0, 0, 0)
+
+
+def test_a_family_without_meaning_fails_alone(image: Path, tmp_path: Path) -> None:
+    corners = np.zeros(SHAPE, np.uint8)
+    corners[0, 0, 0] = corners[2, 5, 9] = corners[7, 19, 23] = 1
+    record = run(image, write(tmp_path / "mask.nii.gz", corners))
+    assert record.failure is None
+    assert {family for _, _, family in record.failures} >= {"glcm", "glrlm"}
+    assert ("lesion", "original", "firstorder") in record.values
+    assert "no two voxels of the region are neighbours" in record.failures["lesion", "original", "glcm"].reason
+
+
+def test_a_bad_image_fails_all_its_lesions_a_bad_mask_only_one(image: Path, tmp_path: Path) -> None:
+    good, missing = write(tmp_path / "mask.nii.gz", box()), tmp_path / "missing.nii.gz"
+    lesions = (LesionTask("a", "RAD", str(good)), LesionTask("b", "RAD", str(missing)))
+    fine, failed = read_scan(ScanTask(str(image), lesions), Settings())
+    assert isinstance(fine, PreparedLesion)
+    assert isinstance(failed, Record)
+    assert failed.failure is not None
+    assert "missing.nii.gz" in failed.failure.reason
+    both = read_scan(ScanTask(str(missing), lesions), Settings())
+    assert all(isinstance(item, Record) and item.failure is not None for item in both)
+
+
+def test_an_image_that_changed_since_is_refused(image: Path, tmp_path: Path) -> None:
+    mask = write(tmp_path / "mask.nii.gz", box())
+    before = run(image, mask).image_digest
+    task = ScanTask(str(image), (LesionTask("a", "RAD", str(mask)),), image_digest=before)
+    assert isinstance(read_scan(task, Settings())[0], PreparedLesion)
+    write(image, ct() + 1)
+    (item,) = read_scan(task, Settings())
+    assert isinstance(item, Record)
+    assert item.failure is not None
+    assert "changed since other lesions of it were extracted" in item.failure.reason
+
+
+def test_extract_lesion_from_paths_images_and_parameters(image: Path, tmp_path: Path) -> None:
+    mask = write(tmp_path / "mask.nii.gz", box(2))
+    from_paths = extract_lesion(image, str(mask), {"setting": {"binWidth": 10}})
+    loaded = sitk.ReadImage(str(image)), sitk.ReadImage(str(mask))
+    assert from_paths == extract_lesion(*loaded, Settings(binWidth=10), label=2)
+    assert len(from_paths) == 107
+
+
+def test_extract_lesion_raises(image: Path, tmp_path: Path) -> None:
+    mask = write(tmp_path / "mask.nii.gz", box())
+    with pytest.raises(MaskError, match=r"mask.nii.gz: label 9 is not in the mask"):
+        extract_lesion(image, mask, label=9)
+    with pytest.raises(GeometryError, match=r"spacing is"):
+        extract_lesion(image, write(tmp_path / "other.nii.gz", box(), spacing=(1, 1, 1)))
+    with pytest.raises(ImageError, match=r"nowhere.nii.gz"):
+        extract_lesion(tmp_path / "nowhere.nii.gz", mask)
+    with pytest.raises(ImageError, match=r"must be a 3D image"):
+        extract_lesion(sitk.Image(4, 4, sitk.sitkInt16), sitk.ReadImage(str(mask)))
+    broken = sitk.GetImageFromArray(np.full(SHAPE, np.nan, np.float32))
+    with pytest.raises(VoxelError, match=r"480 voxels are NaN or infinite"):
+        extract_lesion(broken, sitk.GetImageFromArray(box()))
+
+
+def test_extract_lesion_warns_where_a_family_has_no_values(image: Path, tmp_path: Path) -> None:
+    corners = np.zeros(SHAPE, np.uint8)
+    corners[0, 0, 0] = corners[2, 5, 9] = corners[7, 19, 23] = 1
+    mask = write(tmp_path / "mask.nii.gz", corners)
+    with pytest.warns(UserWarning, match="glcm has no values: features: no two voxels"):
+        found = extract_lesion(image, mask, {"featureClass": {"glcm": ["Contrast"]}})
+    assert np.isnan(found["original_glcm_Contrast"])
+
+
+def test_values_too_spread_for_any_bin_are_refused(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).uniform(0, 1e9, SHAPE)
+    record = run(write(tmp_path / "ct.mha", voxels), write(tmp_path / "mask.mha", box()))
+    assert "bins of width 25" in record.failures["lesion", "original", "glcm"].reason
+    assert ("lesion", "original", "shape") in record.values

@@ -1,0 +1,149 @@
+"""Settings: pyradiomics parameter files in, exact refusals out."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from strategies import texture_settings
+
+from hgpscale.catalog import FAMILIES
+from hgpscale.errors import SettingsError
+from hgpscale.settings import Settings
+
+
+def parameters(**setting: Any) -> dict[str, Any]:
+    return {"setting": setting}
+
+
+def test_defaults_are_pyradiomics() -> None:
+    settings = Settings()
+    assert (settings.binWidth, settings.padDistance, settings.distances) == (25, 5, (1,))
+    assert not settings.resamples
+    assert sum(len(names) for names in settings.features.values()) == 107
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("")
+    assert Settings.read(tmp_path / "empty.yaml") == Settings()
+
+
+def test_a_pyradiomics_file_is_read_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(
+        "imageType:\n  Original: {}\n"
+        "featureClass:\n  shape:\n  firstorder: []\n  glcm: ['Contrast', 'Autocorrelation']\n"
+        "setting:\n  normalize: false\n  normalizeScale: 100\n  interpolator: 'sitkBSpline'\n"
+        "  resampledPixelSpacing: [1, 1, 3]\n  binWidth: 12\n  label: 2\n  additionalInfo: true\n"
+        "voxelSetting:\n  kernelRadius: 2\n"
+    )
+    settings = Settings.read(file)
+    assert settings.resampledPixelSpacing == (1, 1, 3)
+    assert (settings.binWidth, settings.label) == (12, 2)
+    assert settings.features == {
+        "firstorder": FAMILIES["firstorder"].default_names,
+        "shape": FAMILIES["shape"].default_names,
+        "glcm": ("Autocorrelation", "Contrast"),
+    }
+
+
+@given(texture_settings())
+def test_written_settings_read_back_the_same(setting: dict[str, Any]) -> None:
+    settings = Settings.from_parameters({"setting": setting})
+    assert Settings.from_parameters(yaml.safe_load(yaml.safe_dump(settings.to_parameters()))) == settings
+
+
+def test_no_interpolator_survives_writing(tmp_path: Path) -> None:
+    settings = Settings.from_parameters(parameters(resampledPixelSpacing=[1, 1, 1], interpolator=None))
+    assert not settings.resamples
+    settings.write(tmp_path / "params.yaml")
+    assert Settings.read(tmp_path / "params.yaml") == settings
+
+
+def test_written_settings_pass_pyradiomics_own_check(tmp_path: Path) -> None:
+    from reference import radiomics
+
+    radiomics()
+    from radiomics.featureextractor import RadiomicsFeatureExtractor
+
+    Settings(resampledPixelSpacing=(1, 1, 1), distances=(1, 2), label=3).write(tmp_path / "params.yaml")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pyradiomics' schema checker loads its extension in a deprecated way
+        extractor = RadiomicsFeatureExtractor(str(tmp_path / "params.yaml"))
+    assert extractor.settings["resampledPixelSpacing"] == [1, 1, 1]
+    assert extractor.settings["distances"] == [1, 2]
+    assert extractor.settings["label"] == 3
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (parameters(binWith=25), "unknown setting 'binWith'; did you mean 'binWidth'?"),
+        (parameters(frobnicate=1), "unknown setting 'frobnicate'; known: "),
+        ({"settings": {}}, "unknown section 'settings'; did you mean 'setting'?"),
+        (parameters(binWidth=0), "setting binWidth: Input should be greater than 0, found 0"),
+        (parameters(binWidth="wide"), "setting binWidth: "),
+        (parameters(binCount=2.5), "setting binCount: "),
+        (parameters(resampledPixelSpacing=[1, 1]), "setting resampledPixelSpacing"),
+        (parameters(resampledPixelSpacing=[1, 1, -1]), "every spacing must be 0"),
+        (parameters(resampledPixelSpacing=[0, 0, 0]), "give at least one spacing above 0"),
+        (parameters(interpolator="spline"), "must be one of sitkNearestNeighbor"),
+        (parameters(interpolator=11), "must be one of sitkNearestNeighbor"),
+        (parameters(distances=[]), "list of different whole numbers"),
+        (parameters(distances=[1, 1]), "list of different whole numbers"),
+        (parameters(distances=[0]), "list of different whole numbers"),
+        (parameters(minimumROIDimensions=4), "setting minimumROIDimensions: "),
+        (parameters(normalize=True), "setting normalize: True is not available in this version"),
+        (parameters(weightingNorm="euclidean"), "setting weightingNorm: 'euclidean' is not available"),
+        (parameters(force2D=True), "setting force2D: True is not available"),
+        ({"imageType": {"Wavelet": {}}}, "image type 'Wavelet' is not available in this version"),
+        ({"imageType": {"Original": {"binWidth": 5}}}, "image type Original has settings of its own (binWidth)"),
+        ({"featureClass": {"GLCM": None}}, "unknown feature class 'GLCM'; did you mean 'glcm'?"),
+        ({"featureClass": {"shape2D": None}}, "feature class 'shape2D' is not available"),
+        ({"featureClass": {"glcm": ["Kontrast"]}}, "unknown glcm feature 'Kontrast'; did you mean 'Contrast'?"),
+        ({"featureClass": {"glcm": "Contrast"}}, "must hold a list of features"),
+        ({"setting": ["binWidth"]}, "setting must hold names and values, found list"),
+    ],
+)
+def test_refusals_name_what_is_wrong(found: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_parameters(found, "params.yaml")
+    assert says in str(refusal.value)
+    assert str(refusal.value).startswith("params.yaml: ")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"setting: [", "not a YAML parameter file"),
+        (b"\xff\xfe\x00", "not a YAML parameter file"),
+        (b"- 1", "found list"),
+    ],
+)
+def test_a_file_that_is_no_parameter_file(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(SettingsError, match=says):
+        Settings.read(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml: cannot read the settings: No such file"):
+        Settings.read(tmp_path / "nowhere.yaml")
+
+
+def test_yaml_cannot_run_code(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("setting: !!python/object/apply:os.system ['true']")
+    with pytest.raises(SettingsError, match="not a YAML parameter file"):
+        Settings.read(file)
+
+
+def test_features_that_pyradiomics_dropped_are_left_out_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="glcm Dissimilarity is no longer computed.*same as: DifferenceAverage"):
+        settings = Settings.from_parameters({"featureClass": {"glcm": ["Dissimilarity", "Contrast"]}})
+    assert settings.features == {"glcm": ("Contrast",)}
