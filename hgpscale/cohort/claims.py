@@ -28,6 +28,8 @@ class VoxelData:
         How the stream is written.
     order
         numpy's sign of the byte order, where the reader needs it (NIfTI).
+    scaled
+        Whether the header has a slope or an intercept that the reader applies (NIfTI).
 
     """
 
@@ -36,6 +38,7 @@ class VoxelData:
     skip: int | None = 0
     encoding: Literal["raw", "gzip", "zlib", "text", "hex"] = "raw"
     order: Literal["<", ">"] = "<"
+    scaled: bool = False
 
 
 @dataclass(frozen=True)

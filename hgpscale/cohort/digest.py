@@ -1,18 +1,13 @@
-"""One pass over a file's bytes: their digest, whether compressed voxels are whole, and what NIfTI readers hide."""
+"""One pass over a file's bytes: their digest, whether compressed voxels are whole, and the voxel stream itself."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hgpscale.cohort.claims import VoxelData
 from hgpscale.cohort.headers import Header, length_problem
 from hgpscale.errors import ImageError
 
@@ -63,35 +58,6 @@ def digest(header: Header, sink: Callable[[bytes], None] | None = None) -> str:
         if held < expected or (held > expected and voxels.skip is not None):
             raise ImageError(length_problem(held - (voxels.skip or 0), header.claimed_bytes))
     return hashed.hexdigest()
-
-
-class FiniteScan:
-    """A sink for `digest` that sees whether any floating point voxel is NaN or infinite."""
-
-    def __init__(self, header: Header, voxels: VoxelData) -> None:
-        self.all_finite = True
-        self._type = np.dtype(header.voxel_type).newbyteorder(voxels.order)
-        self._skip = voxels.skip or 0
-        self._rest = b""
-
-    def __call__(self, data: bytes) -> None:
-        """Look at the next piece of the voxel stream."""
-        dropped = min(self._skip, len(data))
-        self._skip -= dropped
-        data = self._rest + data[dropped:]
-        whole = len(data) - len(data) % self._type.itemsize
-        self._rest = data[whole:]
-        self.all_finite &= bool(np.isfinite(np.frombuffer(data[:whole], self._type)).all())
-
-
-def stored_voxels(header: Header, voxels: VoxelData) -> NDArray[Any]:
-    """Return the voxels of a NIfTI file as they are stored, not scaled, shape ``(z, y, x)``."""
-    content = voxels.path.read_bytes()
-    if header.compressed:
-        content = gzip.decompress(content)
-    kind = np.dtype(header.voxel_type).newbyteorder(voxels.order)
-    count = header.claimed_bytes // kind.itemsize
-    return np.frombuffer(content, kind, count, voxels.skip or 0).reshape(header.size or -1)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hgpscale.cohort.digest import FiniteScan, digest, stored_voxels
+from hgpscale.cohort.claims import VoxelData
+from hgpscale.cohort.digest import digest
 from hgpscale.cohort.headers import Header, inspect
 from hgpscale.errors import ImageError
 from hgpscale.volume import Geometry, Volume
@@ -46,16 +47,14 @@ def read_image(path: str | Path) -> tuple[Volume, str]:
     header = inspect(path)
     if header.problems or header.voxels is None:
         raise ImageError(f"{path}: {'; '.join(header.problems)}")
-    hides_nan = header.image_io == "NiftiImageIO" and header.voxel_type.startswith("float")
-    scan = FiniteScan(header, header.voxels) if hides_nan else None
+    stream = bytearray()
     try:
-        fingerprint = digest(header, scan)
-        volume = Volume.of(image_reader(header).Execute())
-        if scan and not scan.all_finite:
-            # ITK's NIfTI library makes every NaN and infinity a 0, without saying so
-            stored = stored_voxels(header, header.voxels)
-            lost = ~np.isfinite(stored)
-            volume.array[lost] = stored[lost]
+        if header.format == "NIfTI":
+            fingerprint = digest(header, stream.extend)
+            volume = _nifti(header, _stored(stream, header, header.voxels), header.voxels.scaled)
+        else:
+            fingerprint = digest(header)
+            volume = Volume.of(image_reader(header).Execute())
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     except OSError as error:
@@ -92,6 +91,27 @@ def read_mask(path: str | Path) -> tuple[Volume, str]:
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     return Volume(labels, volume.geometry), fingerprint
+
+
+def _nifti(header: Header, stored: NDArray[Any], scaled: bool) -> Volume:
+    """Return a NIfTI image from its stored voxels; ITK says where they lie, and scales them where they are scaled."""
+    if not scaled:
+        # The stream is decompressed already: ITK would do it again.
+        return Volume(stored, read_geometry(header))
+    volume = Volume.of(image_reader(header).Execute())
+    if stored.dtype.kind == "f":
+        # ITK's NIfTI library makes every NaN and infinity a 0, without saying so.
+        lost = ~np.isfinite(stored)
+        volume.array[lost] = stored[lost]
+    return volume
+
+
+def _stored(stream: bytearray, header: Header, voxels: VoxelData) -> NDArray[Any]:
+    """Return the voxels as they are stored, shape ``(z, y, x)``, in this machine's byte order."""
+    kind = np.dtype(header.voxel_type)
+    count = header.claimed_bytes // kind.itemsize
+    stored = np.frombuffer(stream, kind.newbyteorder(voxels.order), count, voxels.skip or 0)
+    return stored.reshape(header.size or -1).astype(kind, copy=False)
 
 
 def read_geometry(header: Header) -> Geometry:

@@ -97,7 +97,8 @@ def parse(path: Path) -> Claims:
         )
     encoding: Literal["gzip", "raw"] = "gzip" if compressed else "raw"
     offset = float(header["vox_offset"])
-    voxels = VoxelData(path, 0, int(offset) if math.isfinite(offset) else 0, encoding, order)
+    start = int(offset) if math.isfinite(offset) else 0
+    voxels = VoxelData(path, 0, start, encoding, order, _is_scaled(header))
     spacing = tuple(step * scale for step in pixdim)
     voxel_type = _VOXEL_TYPES.get(code, "")
     return Claims("NIfTI", "NiftiImageIO", tuple(size), spacing, voxel_type, voxels, tuple(problems))
@@ -155,6 +156,12 @@ def _offset_problems(header: Any) -> list[str]:
     if not math.isfinite(offset) or offset < _FIRST_VOXEL or offset != int(offset):
         return [f"vox_offset is {offset:g}, expected a whole number of at least {_FIRST_VOXEL}"]
     return []
+
+
+def _is_scaled(header: Any) -> bool:
+    """Whether ITK changes the voxels, given that `_scaling_problems` found nothing."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    return not (slope == 0 or math.isnan(slope) or (slope == 1 and intercept == 0))
 
 
 def _scaling_problems(header: Any) -> list[str]:

@@ -39,65 +39,80 @@ def spline_coefficients(voxels: NDArray[np.float64], needed: tuple[Range, Range,
 
     """
     (z0, z1), (y0, y1), (x0, x1) = needed
-    work = voxels
     # Each pass needs its own axis whole only; cut it to the part before the next pass.
-    if work.shape[2] > 1:
-        work = np.ascontiguousarray(_filter_middle(np.ascontiguousarray(work.transpose(0, 2, 1)))[:, x0:x1])
-        work = np.ascontiguousarray(work.transpose(0, 2, 1))
-    else:
-        work = np.ascontiguousarray(work[:, :, x0:x1])
-    work = _filter_middle(work)[:, y0:y1] if work.shape[1] > 1 else work[:, y0:y1]
+    work = _filter_rows(np.ascontiguousarray(voxels), x0, x1)
+    work = _filter_columns(work, y0, y1)
     depth, height, width = work.shape
-    if depth > 1:
-        flat = np.ascontiguousarray(work).reshape(1, depth, height * width)
-        work = _filter_middle(flat)[0].reshape(depth, height, width)
-    return np.ascontiguousarray(work[z0:z1])
+    through = _filter_columns(work.reshape(1, depth, height * width), z0, z1)
+    return through.reshape(z1 - z0, height, width)
 
 
 @kernel
-def _filter_middle(voxels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Filter along the middle axis, many lines at a time."""
-    n_slice, n, width = voxels.shape
+def _filter_rows(voxels: NDArray[np.float64], first: int, end: int) -> NDArray[np.float64]:
+    """Filter along the last axis and keep the range `first` to `end` of it."""
+    depth, height, _ = voxels.shape
+    out = np.empty((depth, height, end - first))
+    for s in range(depth):
+        # Transposed, so that many lines are filtered at a time.
+        lines = voxels[s].T.copy()
+        _filter(lines)
+        out[s] = lines[first:end].T
+    return out
+
+
+@kernel
+def _filter_columns(voxels: NDArray[np.float64], first: int, end: int) -> NDArray[np.float64]:
+    """Filter along the middle axis and keep the range `first` to `end` of it."""
+    depth, _, width = voxels.shape
+    out = np.empty((depth, end - first, width))
+    for s in range(depth):
+        lines = voxels[s].copy()
+        _filter(lines)
+        out[s] = lines[first:end]
+    return out
+
+
+@kernel
+def _filter(lines: NDArray[np.float64]) -> None:
+    """Filter in place along the first axis; a single sample stays as it is."""
+    n, width = lines.shape
+    if n == 1:
+        return
     pole = _POLE
     gain = (1.0 - pole) * (1.0 - 1.0 / pole)
-    out = np.empty_like(voxels)
-    for s in range(n_slice):
-        for i in range(n):
-            for k in range(width):
-                out[s, i, k] = voxels[s, i, k] * gain
-        first = out[s, 0].copy()
-        if n > _HORIZON:
-            power = pole
-            for i in range(1, _HORIZON):
-                for k in range(width):
-                    first[k] += power * out[s, i, k]
-                power *= pole
-        else:
-            # Short lines: the sum over the whole mirrored line.
-            power = pole
-            back = pole ** float(n - 1)
-            for k in range(width):
-                first[k] += back * out[s, n - 1, k]
-            back *= back * (1.0 / pole)
-            for i in range(1, n - 1):
-                for k in range(width):
-                    first[k] += (power + back) * out[s, i, k]
-                power *= pole
-                back *= 1.0 / pole
-            for k in range(width):
-                first[k] /= 1.0 - power * power
+    for i in range(n):
         for k in range(width):
-            out[s, 0, k] = first[k]
-        for i in range(1, n):
+            lines[i, k] *= gain
+    first = lines[0].copy()
+    power = pole
+    if n > _HORIZON:
+        for i in range(1, _HORIZON):
             for k in range(width):
-                out[s, i, k] += pole * out[s, i - 1, k]
-        last = pole / (pole * pole - 1.0)
+                first[k] += power * lines[i, k]
+            power *= pole
+    else:
+        # Short lines: the sum over the whole mirrored line.
+        back = pole ** float(n - 1)
         for k in range(width):
-            out[s, n - 1, k] = last * (pole * out[s, n - 2, k] + out[s, n - 1, k])
-        for i in range(n - 2, -1, -1):
+            first[k] += back * lines[n - 1, k]
+        back *= back * (1.0 / pole)
+        for i in range(1, n - 1):
             for k in range(width):
-                out[s, i, k] = pole * (out[s, i + 1, k] - out[s, i, k])
-    return out
+                first[k] += (power + back) * lines[i, k]
+            power *= pole
+            back *= 1.0 / pole
+        for k in range(width):
+            first[k] /= 1.0 - power * power
+    lines[0] = first
+    for i in range(1, n):
+        for k in range(width):
+            lines[i, k] += pole * lines[i - 1, k]
+    last = pole / (pole * pole - 1.0)
+    for k in range(width):
+        lines[n - 1, k] = last * (pole * lines[n - 2, k] + lines[n - 1, k])
+    for i in range(n - 2, -1, -1):
+        for k in range(width):
+            lines[i, k] = pole * (lines[i + 1, k] - lines[i, k])
 
 
 @kernel
@@ -121,6 +136,37 @@ def _taps(index: float, size: int, support: NDArray[np.int64], weights: NDArray[
 
 
 @kernel
+def _sample(
+    coefficients: NDArray[np.float64],
+    z: NDArray[np.int64],
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+    wz: NDArray[np.float64],
+    wy: NDArray[np.float64],
+    wx: NDArray[np.float64],
+) -> float:
+    """Return one sample from its 64 terms, in ITK's order."""
+    value = 0.0
+    for i in range(4):
+        for j in range(4):
+            row = coefficients[z[i], y[j]]
+            for k in range(4):
+                value += row[x[k]] * (wx[k] * wy[j] * wz[i])
+    return value
+
+
+@kernel
+def _taps_along(index: NDArray[np.float64], size: int, start: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the taps of every index, shape ``(n, 4)``; those outside of the image have weight 0."""
+    support, weights = np.zeros((index.size, 4), np.int64), np.zeros((index.size, 4))
+    for c in range(index.size):
+        if -0.5 <= index[c] < size - 0.5:
+            _taps(index[c], size, support[c], weights[c])
+            support[c] -= start
+    return support, weights
+
+
+@kernel
 def interpolate_box(
     coefficients: NDArray[np.float64],
     start: tuple[int, int, int],
@@ -128,6 +174,7 @@ def interpolate_box(
     z: NDArray[np.float64],
     y: NDArray[np.float64],
     x: NDArray[np.float64],
+    truncated: bool,
 ) -> NDArray[np.float64]:
     """Interpolate on a grid that is parallel to the image's.
 
@@ -139,6 +186,9 @@ def interpolate_box(
         ``(z, y, x)``.
     z, y, x
         Continuous indices of the whole image along each axis, float64.
+    truncated
+        Whether the samples will be cut to whole numbers. Then one axis is done after the other, ten times as fast,
+        and only samples next to a whole number, where rounding could show, are summed again in ITK's order.
 
     Returns
     -------
@@ -146,31 +196,48 @@ def interpolate_box(
         float64, shape ``(len(z), len(y), len(x))``; 0 where an index lies outside the image.
 
     """
+    sz, wz = _taps_along(z, size[0], start[0])
+    sy, wy = _taps_along(y, size[1], start[1])
+    sx, wx = _taps_along(x, size[2], start[2])
     out = np.zeros((z.size, y.size, x.size))
-    sz, sy, sx = np.empty(4, np.int64), np.empty(4, np.int64), np.empty((x.size, 4), np.int64)
-    wz, wy, wx = np.empty(4), np.empty(4), np.empty((x.size, 4))
-    for c in range(x.size):
-        if -0.5 <= x[c] < size[2] - 0.5:
-            _taps(x[c], size[2], sx[c], wx[c])
+    if truncated:
+        _separately(coefficients, (sz, sy, sx), (wz, wy, wx), out)
     for a in range(z.size):
-        if not -0.5 <= z[a] < size[0] - 0.5:
-            continue
-        _taps(z[a], size[0], sz, wz)
         for b in range(y.size):
-            if not -0.5 <= y[b] < size[1] - 0.5:
-                continue
-            _taps(y[b], size[1], sy, wy)
             for c in range(x.size):
-                if not -0.5 <= x[c] < size[2] - 0.5:
-                    continue
-                value = 0.0
-                for i in range(4):
-                    for j in range(4):
-                        row = coefficients[sz[i] - start[0], sy[j] - start[1]]
-                        for k in range(4):
-                            value += row[sx[c, k] - start[2]] * (wx[c, k] * wy[j] * wz[i])
-                out[a, b, c] = value
+                value = out[a, b, c]
+                if not truncated or abs(value - np.rint(value)) < 1e-7 + 1e-12 * abs(value):
+                    out[a, b, c] = _sample(coefficients, sz[a], sy[b], sx[c], wz[a], wy[b], wx[c])
     return out
+
+
+_Taps = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+_Weights = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+@kernel
+def _separately(coefficients: NDArray[np.float64], taps: _Taps, weights: _Weights, out: NDArray[np.float64]) -> None:
+    """Interpolate along x, then y, then z: the same sum up to rounding."""
+    depth, height, _ = coefficients.shape
+    nz, ny, nx = out.shape
+    along_x = np.zeros((height, nx))
+    along_y = np.zeros((depth, ny, nx))
+    for s in range(depth):
+        for r in range(height):
+            for c in range(nx):
+                value = 0.0
+                for k in range(4):
+                    value += coefficients[s, r, taps[2][c, k]] * weights[2][c, k]
+                along_x[r, c] = value
+        for b in range(ny):
+            for j in range(4):
+                for c in range(nx):
+                    along_y[s, b, c] += along_x[taps[1][b, j], c] * weights[1][b, j]
+    for a in range(nz):
+        for i in range(4):
+            for b in range(ny):
+                for c in range(nx):
+                    out[a, b, c] += along_y[taps[0][a, i], b, c] * weights[0][a, i]
 
 
 @kernel
@@ -191,11 +258,7 @@ def interpolate_points(
             continue
         for axis in range(3):
             _taps(points[p, axis], size[axis], support[axis], weights[axis])
-        value = 0.0
-        for i in range(4):
-            for j in range(4):
-                row = coefficients[support[0, i] - start[0], support[1, j] - start[1]]
-                for k in range(4):
-                    value += row[support[2, k] - start[2]] * (weights[2, k] * weights[1, j] * weights[0, i])
-        out[p] = value
+        for axis in range(3):
+            support[axis] -= start[axis]
+        out[p] = _sample(coefficients, support[0], support[1], support[2], weights[0], weights[1], weights[2])
     return out

@@ -114,7 +114,7 @@ def resample_image(image: Volume, target: Geometry, interpolator: str) -> Volume
     held: list[Range] = [(low - s, high - s) for low, high, s in zip(lower, upper, image.start, strict=True)]
     coefficients = spline_coefficients(image.array.astype(np.float64), (held[0], held[1], held[2]))
     if samples.axes is not None:
-        values = interpolate_box(coefficients, lower, size, *samples.axes)
+        values = interpolate_box(coefficients, lower, size, *samples.axes, image.array.dtype.kind in "iu")
     else:
         values = interpolate_points(coefficients, lower, size, samples.all_points()).reshape(samples.shape)
     return Volume(_cast(values, image.array.dtype), target)

@@ -37,6 +37,9 @@ def choose_label(mask: Volume, label: int | None) -> int:
     """
     if label is not None and bool((mask.array == label).any()):
         return label
+    highest = int(mask.array.max())
+    if label is None and highest and not ((mask.array != 0) & (mask.array != highest)).any():
+        return highest
     found = [int(value) for value in np.unique(mask.array) if value != 0]
     if not found:
         raise MaskError("the mask is empty: it holds no voxel other than 0; check that the right file was given")
