@@ -101,7 +101,9 @@ def main() -> None:
         table = pd.read_csv(hgpscale.export(cube, cube.with_suffix(".csv")))
         start = time.perf_counter()
         worst = compare(table, setting)
-        print(f"\n{name}: {len(table)} lesions, {len(summary.failed)} failed, {options.workers} workers {seconds:.1f} s")
+        print(
+            f"\n{name}: {len(table)} lesions, {len(summary.failed)} failed, {options.workers} workers {seconds:.1f} s"
+        )
         print(f"pyradiomics on the same files, one process: {time.perf_counter() - start:.1f} s")
         for family in FAMILIES:
             difference, feature, lesion = worst[family]

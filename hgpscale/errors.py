@@ -90,7 +90,8 @@ class Failure:
     Attributes
     ----------
     stage
-        The step that failed: ``read``, ``geometry``, ``mask``, ``voxels``, ``features`` or ``worker``.
+        The step that failed: ``read``, ``geometry``, ``mask``, ``voxels``, ``features``, ``worker`` (its process died)
+        or ``run`` (an unexpected error, see the log).
     reason
         One line for a person: what was expected, what was found, what to do.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk  # noqa: N813 (the name that its users know)
+    import SimpleITK as sitk
     from numpy.typing import NDArray
 
 Index = tuple[int, int, int]
@@ -79,7 +79,7 @@ class Volume:
     @classmethod
     def of(cls, image: sitk.Image) -> Volume:
         """Return the whole of a 3D SimpleITK image; the voxels are copied."""
-        import SimpleITK as sitk  # noqa: N813
+        import SimpleITK as sitk
 
         return cls(sitk.GetArrayFromImage(image), Geometry.of(image))
 
@@ -95,7 +95,7 @@ class Volume:
 
     def to_sitk(self) -> sitk.Image:
         """Return the box as a SimpleITK image whose origin is the physical point of its first voxel."""
-        import SimpleITK as sitk  # noqa: N813
+        import SimpleITK as sitk
 
         image = sitk.GetImageFromArray(self.array)
         image.SetSpacing(self.geometry.spacing[::-1])

@@ -15,7 +15,7 @@ DTYPES = (np.int16, np.uint16, np.float32, np.float64)
 
 def _texture(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray[Any, Any]:
     noise = rng.normal(60, 40, shape)
-    return {
+    textures: dict[str, np.ndarray[Any, Any]] = {
         "noise": noise,
         "constant": np.full(shape, 37.0),
         "many levels": rng.permutation(np.arange(noise.size) % 300).reshape(shape) * 25.0,
@@ -23,7 +23,8 @@ def _texture(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.
         "two levels": np.where(rng.random(shape) < 0.5, 0.0, 30.0),
         "half flat": np.where(np.arange(shape[2]) < shape[2] // 2, -1000.0, noise),
         "few levels": rng.integers(0, 3, shape) * 25.0,
-    }[kind]
+    }
+    return textures[kind]
 
 
 def _region(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray[Any, Any]:

@@ -227,12 +227,14 @@ def test_failed_lesions_are_listed_and_the_others_done(copy: Path, tmp_path: Pat
 def test_ctrl_c_is_one_line_and_the_next_run_goes_on(cohort: Path, tmp_path: Path) -> None:
     path = tmp_path / "cube.zarr"
     command = [sys.executable, "-m", "hgpscale", "extract", str(cohort), str(path), "--workers", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         deadline = time.monotonic() + 60
         while not path.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)  # the workers are starting
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     (line,) = err.splitlines()
@@ -249,6 +251,16 @@ def test_demo_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
     assert_refused(run("demo", tmp_path / "thesis.doc"), "thesis.doc: is a file")
 
 
+def test_interrupt_before_the_workers_start(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hgpscale.cohort.check_cohort", interrupted)
+    result = run("check", cohort)
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr.startswith("interrupted: ")
+
+
 @pytest.mark.slow
 def test_demo_ends_with_commands_that_work(tmp_path: Path) -> None:
     folder = tmp_path / "my demo"
@@ -258,7 +270,11 @@ def test_demo_ends_with_commands_that_work(tmp_path: Path) -> None:
     assert time.monotonic() - began < 180
     assert "lesions\t18\n" in first.stdout
     assert "failed\t0\n" in first.stdout
-    assert len(pd.read_csv(folder / "features.csv")) == 18
+    table = pd.read_csv(folder / "features.csv")
+    assert len(table) == 18
+    growth = table[["hgp_desmoplastic", "hgp_replacement", "hgp_pushing"]]
+    assert (growth == 100).any().all()  # each pattern is pure somewhere
+    assert (growth.max(axis=1) < 100).any()  # and some lesions are mixed
     assert (folder / "overview.png").read_bytes().startswith(b"\x89PNG")
 
     commands = [line.strip() for line in first.stdout.splitlines() if line.startswith("  ")]

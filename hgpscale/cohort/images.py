@@ -16,7 +16,7 @@ from hgpscale.errors import ImageError
 from hgpscale.volume import Geometry, Volume
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
 _LABEL_TYPES = (np.uint8, np.uint16, np.uint32)
 
@@ -137,7 +137,7 @@ def image_reader(header: Header) -> sitk.ImageFileReader:
     The format's own reader is named, so that ITK does not try all others first, which print to the terminal and are
     not safe in threads. ITK's warnings are switched off for the process: what they are about is checked before.
     """
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()

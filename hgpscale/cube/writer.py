@@ -116,6 +116,10 @@ class CubeWriter:
         """Return the rows of the manifest that lack the state of at least one key."""
         return set(self._pending)
 
+    def failed(self) -> set[Row]:
+        """Return the rows that are finished, but of which at least one key failed."""
+        return set((self._rows & self._cells_with(schema.FAILED)) - self._pending)
+
     def digests(self) -> dict[Row, tuple[str, str]]:
         """Return the digests of image and mask behind every row that has numbers and is not pending.
 

@@ -22,7 +22,7 @@ from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, Index, Volume, geometry_differences
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
 
 @dataclass(frozen=True)

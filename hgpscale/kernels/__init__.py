@@ -28,5 +28,5 @@ def warm_up() -> None:
     count_neighbours(grid, np.array([1]), (1,), 0)
     digitize(np.zeros(1), np.array([0.0, 1.0]))
     longest_distance(np.zeros((2, 3)), np.zeros(2, dtype=np.int64))
-    axes = [np.zeros(1)] * 3
-    interpolate_box(spline_coefficients(np.ones((2, 2, 2)), ((0, 2),) * 3), (0, 0, 0), (2, 2, 2), *axes, True)
+    at = np.zeros(1)
+    interpolate_box(spline_coefficients(np.ones((2, 2, 2)), ((0, 2),) * 3), (0, 0, 0), (2, 2, 2), at, at, at, True)

@@ -86,7 +86,7 @@ def _to_index(
 @lru_cache(maxsize=64)
 def _inverse(spacing: tuple[float, ...], direction: tuple[float, ...]) -> NDArray[np.float64]:
     """Return ITK's own inverse of the index-to-point matrix: another solver's differs in the last bits."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     probe = sitk.Image(1, 1, 1, sitk.sitkUInt8)
     probe.SetSpacing(spacing[::-1])

@@ -155,7 +155,7 @@ def _pick(index: NDArray[np.float64], size: int, start: int, held: int) -> tuple
 
 
 def _through_sitk(image: Volume, target: Geometry, interpolator: str) -> NDArray[Any]:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     resampler = sitk.ResampleImageFilter()
     resampler.SetInterpolator(getattr(sitk, interpolator))

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from hgpscale.cohort import read_image, read_mask
 from hgpscale.cohort.headers import inspect

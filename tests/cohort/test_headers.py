@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from cohort_files import LOUD, RAW, SILENT, SIZE, SOUND, SPACING, meta_bytes, nifti_bytes, nrrd_bytes, write
 from hypothesis import given, settings
 from hypothesis import strategies as st

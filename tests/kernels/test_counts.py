@@ -30,7 +30,7 @@ def ranked_boxes(draw: st.DrawFn) -> Array:
     found = np.unique(box[box > 0])
     ranks = np.zeros(5, dtype=np.int64)
     ranks[found] = np.arange(1, found.size + 1)
-    box = ranks[box]
+    box = np.asarray(ranks[box])
     if not box.any():
         box.flat[0] = 1
     return box

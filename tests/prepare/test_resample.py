@@ -46,7 +46,7 @@ def resampled_by_itk(image: sitk.Image, grid: Geometry, interpolator: int) -> np
     resampler.SetOutputDirection(grid.direction)
     resampler.SetOutputOrigin(grid.origin)
     resampler.SetSize(grid.size[::-1])
-    return sitk.GetArrayFromImage(resampler.Execute(image))
+    return np.asarray(sitk.GetArrayFromImage(resampler.Execute(image)))
 
 
 @pytest.mark.parametrize("interpolator", ["sitkBSpline", "sitkNearestNeighbor", "sitkLinear"])

@@ -1,0 +1,66 @@
+# Everything that a clone needs besides python3 (3.11 or later) and make. `make help` lists the targets.
+
+PYTHON ?= python3
+# Versions that are known to work together; `make CONSTRAINTS= ...` takes the newest ones instead.
+CONSTRAINTS ?= constraints.txt
+# Folder of the demo, and arguments for pytest: make demo FOLDER=/data/demo, make test ARGS="-k cohort"
+FOLDER ?= demo
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
+NEEDS := $(VENV)/.made pyproject.toml $(CONSTRAINTS)
+
+.PHONY: help demo test lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /make \1	/p' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.package ## make a synthetic cohort, extract it and show how to go on
+	@$(BIN)/hgpscale demo "$(FOLDER)"
+
+test: $(VENV)/.tests ## run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.lint ## check style and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+clean: ## remove the virtual environment, caches and the demo
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo
+	find hgpscale tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: '$(PYTHON)' is missing or older than Python 3.11; say which to use: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: '$(PYTHON)' cannot make virtual environments; install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; \
+	  exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.package: $(NEEDS)
+	@echo "installing hgpscale"
+	@$(INSTALL) --editable .
+	@touch $@
+
+# The reference (pyradiomics) is built from source: that takes a C compiler and Python's headers.
+$(VENV)/.tests: $(NEEDS)
+	@echo "installing hgpscale and what its tests need"
+	@$(INSTALL) --editable '.[test]'
+	@include=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
+	if echo '#include <Python.h>' | $(CC) -I"$$include" -fsyntax-only -x c - 2>/dev/null; then \
+	  $(INSTALL) --editable '.[test,reference]'; \
+	else \
+	  echo "no C compiler or no Python headers: the tests that need pyradiomics will be skipped"; \
+	fi
+	@touch $@
+
+$(VENV)/.lint: $(NEEDS)
+	@echo "installing hgpscale and what lint needs"
+	@$(INSTALL) --editable '.[test,lint]'
+	@touch $@

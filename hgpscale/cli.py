@@ -1,0 +1,215 @@
+"""The command line: one thin command for each public function, no logic.
+
+Exit status: 0 done; 1 something about single rows' files or lesions failed; 2 manifest, settings, cube or usage
+wrong; 130 interrupted. Whatever is imported at the top is paid for by ``hgpscale --help``: the rest waits.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from hgpscale._version import __version__
+from hgpscale.errors import HgpscaleError
+
+# The base of typer's usage errors; it has a name of its own only in click, which newer versions do without.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+_INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Turns every error that is expected into one line and an exit status."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command line and exit."""
+        kwargs["standalone_mode"] = False
+        status: int | None
+        try:
+            status = super().main(*args, **kwargs)
+        except _UsageError as error:
+            context = getattr(error, "ctx", None)
+            name = context.command_path if context else "hgpscale"
+            message: str = error.format_message()  # type: ignore[attr-defined]
+            status = _fail(f"{message.rstrip('.')}; see {name} --help")
+        except (HgpscaleError, OSError) as error:
+            if os.environ.get("HGPSCALE_DEBUG") == "1":
+                raise
+            status = _fail(str(error))
+        except (KeyboardInterrupt, typer.Abort):
+            status = _INTERRUPTED
+        if status == _INTERRUPTED:
+            typer.echo("interrupted: what is finished is kept; run the same command again to go on", err=True)
+        sys.exit(status or 0)
+
+
+def _fail(message: str) -> int:
+    from hgpscale.report.tables import one_line
+
+    typer.echo(f"error: {one_line(message)}", err=True)
+    return 2
+
+
+app = typer.Typer(
+    name="hgpscale",
+    cls=_Commands,
+    help="Radiomics of colorectal liver metastases: from CT scans and lesion masks to a feature cube, at any scale.",
+    epilog="New here? Run [bold]hgpscale demo[/bold]. With your own data: check, extract, status, export.",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_Manifest = Annotated[
+    Path,
+    typer.Argument(
+        metavar="COHORT",
+        help="Manifest, CSV or Parquet: a row for each lesion, with the columns patient, image and mask.",
+        show_default=False,
+    ),
+]
+_Cube = Annotated[Path, typer.Argument(metavar="CUBE", help="Feature cube, a zarr folder.", show_default=False)]
+_Settings = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.yaml", help="pyradiomics parameter file.", show_default="pyradiomics' defaults"),
+]
+_Workers = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Worker processes on this machine.", show_default="one a core"),
+]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only failures and errors.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hgpscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(epilog="Example: [bold]hgpscale demo demo --workers 2[/bold]")
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put it; made if it is not there.")] = Path("demo"),
+    workers: _Workers = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Make a small synthetic cohort, extract it, and show the way to your own data.
+
+    Ends with a table, a figure and the commands to go on with. Called again
+    on the same folder, it keeps the scans and does only what is missing.
+    """
+    from hgpscale.demo import run_demo
+
+    raise typer.Exit(0 if run_demo(folder, workers, quiet=quiet).ok else 1)
+
+
+@app.command(epilog="Example: [bold]hgpscale check cohort.csv[/bold]")
+def check(cohort: _Manifest, settings: _Settings = None) -> None:
+    """Read every header that a cohort names and list every problem of every row.
+
+    Reads no voxels and writes nothing. Exit status 1 if there is any problem.
+    """
+    from hgpscale.cohort import check_cohort, read_manifest
+    from hgpscale.report.tables import file_counter, print_problems
+    from hgpscale.settings import Settings
+
+    rows = read_manifest(cohort)
+    with file_counter() as on_progress:
+        problems = check_cohort(rows, Settings.of(settings), on_progress)
+    print_problems(problems, rows)
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command(epilog="Example: [bold]hgpscale extract cohort.csv cube.zarr --settings params.yaml --workers 4[/bold]")
+def extract(
+    cohort: _Manifest,
+    cube: _Cube,
+    settings: _Settings = None,
+    workers: _Workers = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run on this Dask scheduler, such as tcp://10.0.0.1:8786, instead of workers on this machine.",
+            show_default=False,
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the rows again that failed in an earlier run.")
+    ] = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Extract the features of every lesion of a cohort that the cube does not hold yet.
+
+    Can be stopped at any moment: the same command goes on with what is
+    missing. Where a lesion fails, it is listed, the others are done, and the
+    exit status is 1.
+    """
+    from rich.console import Console
+
+    from hgpscale.engine import extract
+    from hgpscale.engine.progress import observer
+    from hgpscale.report.tables import print_summary
+
+    with observer(Console(stderr=True, quiet=quiet)) as on_event:
+        summary = extract(
+            cohort,
+            cube,
+            settings,
+            workers=workers,
+            scheduler=scheduler,
+            retry_failed=retry_failed,
+            on_event=None if quiet else on_event,
+        )
+    print_summary(summary, quiet=quiet)
+    raise typer.Exit(0 if summary.ok else 1)
+
+
+@app.command(epilog="Example: [bold]hgpscale status cube.zarr[/bold]")
+def status(cube: _Cube) -> None:
+    """Say how much of a cube is done, pending and failed, and why."""
+    from hgpscale.cube import status
+    from hgpscale.report.tables import print_status
+
+    print_status(status(cube))
+
+
+@app.command(epilog="Example: [bold]hgpscale export cube.zarr features.csv[/bold]")
+def export(
+    cube: _Cube,
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="File to write: .csv or .parquet.", show_default=False)
+    ],
+) -> None:
+    """Write a cube as a flat table, a row for each lesion; empty cells are what failed or is pending."""
+    from hgpscale.cube import export
+
+    typer.echo(export(cube, table))
+
+
+def main() -> None:
+    """Run the command line; what ``hgpscale`` and ``python -m hgpscale`` call."""
+    if os.environ.get("HGPSCALE_DEBUG") != "1":
+        warnings.showwarning = _show_warning
+    app(prog_name="hgpscale")
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)

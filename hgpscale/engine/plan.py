@@ -1,0 +1,43 @@
+"""From the manifest's rows that are still missing to one task a scan. Pure: touches no file."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING
+
+from hgpscale.engine.tasks import LesionTask, ScanTask
+
+if TYPE_CHECKING:
+    from hgpscale.cohort.manifest import Cohort
+
+
+def plan(
+    cohort: Cohort, pending: Container[tuple[str, str]], digests: Mapping[tuple[str, str], tuple[str, str]]
+) -> list[ScanTask]:
+    """Group the pending rows by image file, so that every image is read once.
+
+    Parameters
+    ----------
+    cohort
+        All rows, done or not.
+    pending
+        ``(lesion, segmentation)`` of the rows to be done.
+    digests
+        Digests of image and mask behind the rows that have numbers, by ``(lesion, segmentation)``.
+
+    Returns
+    -------
+    list of ScanTask
+        In the order in which the manifest first names each image; lesions in the manifest's order.
+
+    """
+    lesions: dict[str, list[LesionTask]] = {}
+    known: dict[str, str] = {}
+    for row in cohort.rows:
+        image, key = str(row.image), (row.lesion, row.segmentation)
+        if key in pending:
+            task = LesionTask(row.lesion, row.segmentation, str(row.mask), row.label)
+            lesions.setdefault(image, []).append(task)
+        elif key in digests:
+            known[image], _ = digests[key]
+    return [ScanTask(image, tuple(tasks), known.get(image, "")) for image, tasks in lesions.items()]

@@ -1,0 +1,35 @@
+"""What workers do before their first lesion."""
+
+from __future__ import annotations
+
+import asyncio
+
+from distributed import Worker, WorkerPlugin
+
+
+class WorkerSetup(WorkerPlugin):  # type: ignore[misc] # distributed has no types
+    """Give each library one thread and load the compiled kernels.
+
+    Dask already runs one task a core: libraries that start threads of their own would only compete. Registering it
+    again does nothing.
+    """
+
+    name = "hgpscale-worker-setup"
+    idempotent = True
+
+    async def setup(self, worker: Worker) -> None:
+        """Prepare the thread that will run the tasks; compiling there keeps the worker's event loop answering."""
+        await asyncio.get_running_loop().run_in_executor(worker.executors["default"], prepare_process)
+
+
+def prepare_process() -> None:
+    """Set SimpleITK, BLAS and OpenMP to one thread and load the kernels; OpenMP's setting is the calling thread's."""
+    import SimpleITK as sitk
+    import threadpoolctl
+
+    from hgpscale.kernels import warm_up
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    warm_up()
+    # Last, because it reaches only libraries that are loaded by now.
+    threadpoolctl.threadpool_limits(limits=1)

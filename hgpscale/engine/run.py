@@ -1,0 +1,363 @@
+"""Run a cohort: scans go out to Dask workers, records come back, one writer stores them.
+
+The driver holds a bounded window of scans in flight, whatever the cohort's size. The graph carries paths and
+futures; voxels move between workers only.
+
+What goes wrong with one lesion is inside its record. When a worker process dies, all that it held comes back as
+suspect, the innocent with the guilty: suspects are tried again one at a time when all else is done, and only one
+whose worker dies then too is recorded as failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from dask import delayed
+from distributed import CancelledError, Client, Future, as_completed
+from distributed.client import ClosedClientError
+from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
+
+from hgpscale._version import __version__
+from hgpscale.cohort import read_manifest
+from hgpscale.cube import CubeWriter
+from hgpscale.engine.cluster import check_not_importing, connect, local_client
+from hgpscale.engine.events import Event, LesionDone, RowFailure, RunFinished, RunStarted, Summary
+from hgpscale.engine.plan import plan
+from hgpscale.engine.plugin import WorkerSetup
+from hgpscale.engine.tasks import LesionTask, ScanTask, extract_prepared, read_scan
+from hgpscale.errors import EngineError, Failure, SettingsError, WorkerError
+from hgpscale.record import Record, failed_record
+from hgpscale.settings import Settings
+
+if TYPE_CHECKING:
+    from hgpscale.cohort.manifest import Cohort
+
+__all__ = ["Summary", "extract", "stream_records"]
+
+logger = logging.getLogger(__name__)
+
+Read = Callable[[ScanTask, Settings], list[Any]]
+Extract = Callable[[Any, Settings], Record]
+
+_READ = "read"  # how the keys of read tasks begin
+_SCANS_PER_THREAD = 3  # one in work, one read ahead, one on its way
+_RECOUNT_SECONDS = 5.0  # how often the scheduler is asked how many threads there are
+
+
+def extract(
+    cohort: Cohort | str | Path,
+    cube: str | Path,
+    settings: Settings | Mapping[str, Any] | str | Path | None = None,
+    client: Client | None = None,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    retry_failed: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+) -> Summary:
+    """Extract every row of a cohort that the cube does not hold yet.
+
+    Stopped at any moment and called again, it does only what is missing. In a script, call it below
+    ``if __name__ == "__main__":``, because worker processes import the script.
+
+    Parameters
+    ----------
+    cohort
+        A manifest's path, or what `read_manifest` returned.
+    cube
+        Path of the zarr store; made if it is not there.
+    settings
+        `Settings`, a pyradiomics parameter mapping, or the path of a parameter file; None: pyradiomics' defaults.
+    client
+        Run on this Dask client's cluster and leave it open.
+    workers
+        Number of worker processes to start on this machine, where neither `client` nor `scheduler` is given;
+        None: one a core.
+    scheduler
+        Address of a running Dask scheduler, such as ``tcp://10.0.0.1:8786``.
+    retry_failed
+        Try the rows again that failed in an earlier run, after their files were mended.
+    on_event
+        Called in this thread with each event; `hgpscale.engine.progress.observer` makes one.
+
+    Returns
+    -------
+    Summary
+        Counts, and why rows failed.
+
+    Raises
+    ------
+    ManifestError, SettingsError, CubeError
+        Manifest, settings or cube cannot be used; no worker was started.
+    CubeWriteError
+        The cube's storage refuses a write; all blocks written until then are kept.
+    EngineError
+        No worker can be started or reached, or the scheduler went away; what had arrived is kept.
+
+    """
+    check_not_importing()
+    if sum(choice is not None for choice in (client, workers, scheduler)) > 1:
+        raise SettingsError("give one of client, workers and scheduler, not several: each says where to run")
+    notify: Callable[[Event], None] = on_event or (lambda event: None)
+    chosen = Settings.of(settings)
+    rows = read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort
+    began = time.monotonic()
+    with closing(CubeWriter.open(cube, rows, chosen)) as writer:
+        failed = writer.failed()
+        wanted = writer.pending() | failed if retry_failed else writer.pending()
+        scans = plan(rows, wanted, writer.digests())
+        tally = _Tally(Path(cube), len(rows.rows), len(wanted), len(failed - wanted))
+        notify(RunStarted(tally.total, tally.pending))
+        if scans:
+            # The writer is left first, whatever happens: what has arrived is kept before the workers are stopped.
+            with _cluster(client, workers, scheduler) as connected, writer:
+                for record in stream_records(connected, scans, chosen):
+                    writer.add(record)
+                    notify(tally.add(record))
+    summary = tally.summary(time.monotonic() - began)
+    notify(RunFinished(summary))
+    return summary
+
+
+def _cluster(client: Client | None, workers: int | None, scheduler: str | None) -> AbstractContextManager[Client]:
+    if client is not None:
+        return nullcontext(client)
+    return connect(scheduler) if scheduler is not None else local_client(workers)
+
+
+class _Tally:
+    """What has become of the rows so far."""
+
+    def __init__(self, cube: Path, total: int, pending: int, failed_before: int) -> None:
+        self.cube, self.total, self.pending, self.failed_before = cube, total, pending, failed_before
+        self.done = 0
+        self.failed: list[RowFailure] = []
+        self.partial: list[RowFailure] = []
+
+    def add(self, record: Record) -> LesionDone:
+        row = record.lesion, record.segmentation
+        if record.failure is not None:
+            self.failed.append(RowFailure(*row, record.failure))
+            return LesionDone(failed=self.failed[-1])
+        partial = tuple(
+            RowFailure(*row, replace(failure, reason=f"{'/'.join(key)}: {failure.reason}"))
+            for key, failure in record.failures.items()
+        )
+        self.done += 1
+        self.partial += partial
+        return LesionDone(partial=partial)
+
+    def summary(self, seconds: float) -> Summary:
+        before = self.total - self.pending
+        failed, partial = tuple(self.failed), tuple(self.partial)
+        return Summary(self.cube, self.total, before, self.failed_before, self.done, failed, partial, seconds)
+
+
+def stream_records(
+    client: Client,
+    scans: Iterable[ScanTask],
+    settings: Settings,
+    *,
+    read: Read = read_scan,
+    extract: Extract = extract_prepared,
+) -> Generator[Record, None, None]:
+    """Yield the record of every lesion of `scans`, in the order in which the workers finish.
+
+    Parameters
+    ----------
+    client
+        Any cluster; its workers are prepared by `WorkerSetup`.
+    scans, settings
+        What to do.
+    read, extract
+        What the two kinds of task call: ``read(scan, settings)`` returns a list with one item a lesion,
+        ``extract(item, settings)`` a record.
+
+    Raises
+    ------
+    EngineError
+        The scheduler went away, no worker is left, or the workers run another version of hgpscale.
+
+    """
+    if client.status != "running":
+        raise EngineError(f"the Dask client is {client.status}, expected a running one; connect it again")
+    try:
+        client.register_plugin(WorkerSetup())
+    except Exception as error:  # whatever a worker raised, often wrapped in a plain Exception
+        raise EngineError(
+            f"the workers cannot be prepared: {error}; is hgpscale {__version__} installed there?"
+        ) from error
+    flow = _Flow(client, settings, read, extract)
+    yield from flow.together(scans)
+    yield from flow.alone()
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """One lesion's extraction task and the scan that it belongs to."""
+
+    number: int  # of the scan, in this run
+    scan: ScanTask
+    lesion: LesionTask
+
+
+class _Flow:
+    """Keeps the workers fed, and settles what becomes of each task."""
+
+    def __init__(self, client: Client, settings: Settings, read: Read, extract: Extract) -> None:
+        self.client, self.settings, self.read, self.extract = client, settings, read, extract
+        self.name = uuid4().hex[:8]  # keys must be new to the scheduler
+        self.numbers = count()
+        self._read, self._extract = delayed(_read, pure=False), delayed(_extract, pure=False)
+        self.suspects: dict[tuple[int, LesionTask | None], list[_Flight]] = {}
+        self.threads = 0
+        self.counted = float("-inf")
+
+    def together(self, scans: Iterable[ScanTask]) -> Iterator[Record]:
+        """Yield the records of all lesions but the suspects, which are put aside."""
+        return self._stream(scans, alone=False)
+
+    def alone(self) -> Iterator[Record]:
+        """Yield the suspects' records, each tried with nothing else of ours on the cluster."""
+        while self.suspects:
+            suspects, self.suspects = self.suspects, {}
+            lesions = {key: tuple(flight.lesion for flight in flights) for key, flights in suspects.items()}
+            yield from self._stream(
+                [replace(flights[0].scan, lesions=lesions[key]) for key, flights in suspects.items()], alone=True
+            )
+
+    def _stream(self, scans: Iterable[ScanTask], *, alone: bool) -> Iterator[Record]:
+        waiting = deque(scans)
+        flying: dict[Future, _Flight] = {}
+        left: Counter[int] = Counter()  # lesions in flight, by scan
+        completed = as_completed(loop=self.client.loop)
+        try:
+            while waiting or flying:
+                room = (1 if alone else self._window()) - len(left)
+                if waiting and room > 0:
+                    started = self._submit([waiting.popleft() for _ in range(min(room, len(waiting)))])
+                    flying |= started
+                    left.update(flight.number for flight in started.values())
+                    completed.update(list(started))
+                    del started  # no name may keep a future: its result would stay on the cluster
+                batch = completed.next_batch()
+                results = self.client.gather(dict(enumerate(batch)), errors="skip")
+                for index, future in enumerate(batch):
+                    flight = flying.pop(future)
+                    left[flight.number] -= 1
+                    if not left[flight.number]:
+                        del left[flight.number]
+                    # None is what `gather` returns for a task that has no result.
+                    record = results[index] if results[index] is not None else self._settle(future, flight, alone)
+                    if record is not None:
+                        yield record
+                del batch, future, results
+        except (OSError, ClosedClientError) as error:
+            raise self._scheduler_lost(str(error)) from error
+        finally:
+            if flying and self.client.status == "running":
+                self.client.cancel(list(flying))
+
+    def _window(self) -> int:
+        """Return how many scans may be in flight; clusters grow and shrink."""
+        now = time.monotonic()
+        if now - self.counted > _RECOUNT_SECONDS:
+            self.threads, self.counted = sum(self.client.nthreads().values()), now
+        return _SCANS_PER_THREAD * max(1, self.threads)
+
+    def _submit(self, scans: list[ScanTask]) -> dict[Future, _Flight]:
+        """Start the tasks of `scans` and return those whose results are records.
+
+        Read tasks are no futures of ours: the workers forget a scan when its last lesion is done.
+        """
+        common = {"settings": self.settings, "version": __version__}
+        flights: list[_Flight] = []
+        records = []
+        for scan in scans:
+            number = next(self.numbers)
+            items = self._read(scan, read=self.read, dask_key_name=(f"{_READ}-{self.name}", number), **common)
+            for index, lesion in enumerate(scan.lesions):
+                key = (f"extract-{self.name}", number, index)
+                records.append(self._extract(items, index, extract=self.extract, dask_key_name=key, **common))
+                flights.append(_Flight(number, scan, lesion))
+        # Earlier scans go first, within one submission and between them: lesions before more images.
+        futures = self.client.compute(records, fifo_timeout=0, optimize_graph=False)
+        return dict(zip(futures, flights, strict=True))
+
+    def _settle(self, future: Future, flight: _Flight, alone: bool) -> Record | None:
+        """Return the failed record of a task without a result, or None where it will be tried again alone."""
+        if future.cancelled():
+            return self._lost(flight, alone, self._cancelled(future), in_read=False)
+        error = future.exception()
+        match error:
+            case KilledWorker():
+                in_read = str(error.task[0]).startswith(_READ)
+                doing = f"read {flight.scan.image}" if in_read else "computed this lesion"
+                reason = (
+                    f"the worker process died while it {doing}, also when nothing else ran; it ran out of memory or "
+                    "crashed in a library: give each worker more memory or look at the worker's log"
+                )
+                return self._lost(flight, alone, reason, in_read=in_read)
+            case EngineError():
+                raise error
+            case NoWorkerError() | NoValidWorkerError():
+                raise EngineError(f"no worker is left to run the tasks: {error}") from error
+            case ImportError():
+                raise EngineError(f"a worker cannot import what it needs: {error}; install hgpscale there") from error
+        reason = f"unexpected {type(error).__name__}: {error}; this is an error in the program, see the log"
+        row = flight.lesion.lesion, flight.lesion.segmentation
+        logger.error("lesion %s, segmentation %s: %s", *row, reason, exc_info=(type(error), error, future.traceback()))
+        return failed_record(*row, Failure("run", " ".join(reason.split())), self.settings)
+
+    def _lost(self, flight: _Flight, alone: bool, reason: str, *, in_read: bool) -> Record | None:
+        """Convict a task that was lost while it ran alone; put any other aside to be tried alone."""
+        if alone and (in_read or len(flight.scan.lesions) == 1):
+            row = flight.lesion.lesion, flight.lesion.segmentation
+            return failed_record(*row, Failure(WorkerError.stage, reason), self.settings)
+        # Lesions whose read task was lost stay one scan: it is read once more for all of them.
+        self.suspects.setdefault((flight.number, None if in_read else flight.lesion), []).append(flight)
+        return None
+
+    def _cancelled(self, future: Future) -> str:
+        """Say why somebody else took the task away; raise where that was the loss of the scheduler."""
+        try:
+            future.result()
+        except CancelledError as error:
+            reason = " ".join(str(error).split())
+            if str(getattr(error, "reason", "")).startswith("scheduler") or self.client.status != "running":
+                raise self._scheduler_lost(reason) from error
+            return f"the task was taken off the cluster twice: {reason}"
+        raise AssertionError(f"{future} is cancelled but has a result")
+
+    def _scheduler_lost(self, reason: str) -> EngineError:
+        return EngineError(
+            f"lost the Dask scheduler: {' '.join(reason.split())}; what had arrived is in the cube, run the same "
+            "command again to go on"
+        )
+
+
+def _read(scan: ScanTask, *, read: Read, settings: Settings, version: str) -> list[Any]:
+    _check_version(version)
+    return read(scan, settings)
+
+
+def _extract(items: list[Any], index: int, *, extract: Extract, settings: Settings, version: str) -> Record:
+    _check_version(version)
+    return extract(items[index], settings)
+
+
+def _check_version(version: str) -> None:
+    # In the task, not once at the start: workers of a batch system come later, some from another environment.
+    if version != __version__:
+        raise EngineError(
+            f"a worker runs hgpscale {__version__}, this process {version}: install the same version on both"
+        )

@@ -1,0 +1,112 @@
+"""What commands print: tables on a terminal, plain lines that scripts can read elsewhere.
+
+Names come from files and may hold anything: they are never read as markup, and control characters are shown as
+escapes. On a terminal long cells are folded, never cut.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hgpscale.cohort import Cohort, Problem
+    from hgpscale.cube import CubeStatus
+    from hgpscale.engine import Summary
+
+
+def one_line(text: object) -> str:
+    """Return `text` on one line, its control characters as escapes."""
+    words = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """Print a table; where stdout is no terminal: the title, a header and tab-separated lines.
+
+    Without `columns` there is no header.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[one_line(value) for value in row] for row in rows]
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        head = [title] if title else []
+        head += ["\t".join(columns)] if columns else []
+        # Not by the console, which would wrap the lines.
+        print("\n".join([*head, *("\t".join(row) for row in cells)]))  # noqa: T201
+        return
+    table = Table(title=Text(title) if title else None, title_justify="left", show_header=bool(columns))
+    for column in columns or ("",) * len(cells[0]):
+        table.add_column(column, overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+@contextmanager
+def file_counter() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while files are read; yields what `check_cohort` calls. Shows nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("files"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("")
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def print_problems(problems: Sequence[Problem], cohort: Cohort) -> None:
+    """Print what `check_cohort` found, one row a problem; one line where all is well."""
+    checked = f"{cohort.source}: {_count(len(cohort.rows), 'row')} checked"
+    if not problems:
+        _print(f"{checked}, no problem")
+        return
+    several = len(cohort.segmentations) > 1
+    columns = ("line", "lesion", *(["segmentation"] if several else []), "file", "problem")
+    print_table(
+        columns,
+        [(p.line, p.lesion, *([p.segmentation] if several else []), p.file, p.problem) for p in problems],
+    )
+    _print(f"{checked}, {_count(len(problems), 'problem')}", to_stderr=True)
+
+
+def print_summary(summary: Summary, *, quiet: bool) -> None:
+    """Print how a run ended; `quiet`: only what failed, which otherwise was printed as it came."""
+    if quiet:
+        for failure in (*summary.failed, *summary.partial):
+            _print(str(failure), to_stderr=True)
+        return
+    parts = [f"{summary.done} done", f"{len(summary.failed)} failed"]
+    if summary.partial:
+        parts.append(f"{_count(len(summary.partial), 'feature family', 'feature families')} missing")
+    if summary.done_before:
+        parts.append(f"{summary.done_before} finished before")
+    if summary.failed_before:
+        parts.append(f"{summary.failed_before} of them failed, `hgpscale status` says why, --retry-failed tries again")
+    _print(f"{summary.cube}: {_count(summary.total, 'row')}, {', '.join(parts)}, {summary.seconds:.1f} s")
+
+
+def print_status(status: CubeStatus) -> None:
+    """Print the state of a cube, of each family, and what failed."""
+    print_table((), status.table())
+    _print("")
+    families = [(f.family, f.done, f.failed, f.pending) for f in status.families]
+    print_table(("family", "done", "failed", "pending"), families)
+    if status.failures:
+        _print("")
+        failures = [(f.lesion, f.segmentation, " ".join(f.families), f.stage, f.reason) for f in status.failures]
+        print_table(("lesion", "segmentation", "families", "stage", "reason"), failures)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _print(line: str, *, to_stderr: bool = False) -> None:
+    print(one_line(line), file=sys.stderr if to_stderr else sys.stdout, flush=True)

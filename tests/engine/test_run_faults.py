@@ -1,0 +1,190 @@
+"""What becomes of a cohort when tasks fail: each table says which attempt of which task fails, and how."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import fault_table
+import pytest
+from distributed import Client, Future
+
+from hgpscale.engine import run
+from hgpscale.engine.cluster import local_client
+from hgpscale.engine.run import stream_records
+from hgpscale.errors import EngineError, Failure
+from hgpscale.record import Record
+from hgpscale.settings import Settings
+
+SETTINGS = Settings()
+WORKERS = 2
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Client]:
+    with local_client(WORKERS) as client:
+        yield client
+
+
+@pytest.fixture
+def client(cluster: Client) -> Client:
+    cluster.wait_for_workers(WORKERS)  # an earlier test's victims have been replaced
+    return cluster
+
+
+def stream(client: Client, cohort: fault_table.Cohort) -> Generator[Record, None, None]:
+    return stream_records(client, cohort.scans, SETTINGS, read=fault_table.read, extract=fault_table.extract)
+
+
+def outcome(client: Client, cohort: fault_table.Cohort) -> dict[str, Failure | None]:
+    """Run all; return the failure, or None, of each lesion. Every lesion must come exactly once."""
+    records = list(stream(client, cohort))
+    assert sorted(record.lesion for record in records) == sorted(cohort.lesions)
+    return {record.lesion: record.failure for record in records}
+
+
+def test_each_task_runs_exactly_once_where_nothing_fails(client: Client, tmp_path: Path) -> None:
+    cohort = fault_table.Cohort(tmp_path, [1, 3, 2] * 5)
+    assert set(outcome(client, cohort).values()) == {None}
+    assert cohort.calls == {
+        **{f"read s{number}": 1 for number in range(15)},
+        **{f"extract {lesion}": 1 for lesion in cohort.lesions},
+    }
+
+
+# One scan of one lesion where the counts must be exact: nothing else can take a worker down.
+@pytest.mark.parametrize(
+    ("faults", "stage", "said", "reads", "extractions"),
+    [
+        pytest.param({}, None, "", 1, 1, id="nothing fails"),
+        pytest.param({"extract s0-0": {1: "exit"}}, None, "", 2, 2, id="one death is forgiven"),
+        pytest.param({"read s0": {1: "exit"}}, None, "", 2, 1, id="one death while reading is forgiven"),
+        pytest.param(
+            {"extract s0-0": {1: "exit", 2: "exit"}}, "worker", "computed this lesion", 2, 2, id="two deaths are not"
+        ),
+        pytest.param({"read s0": {1: "exit", 2: "exit"}}, "worker", "read {image}", 2, 0, id="nor while reading"),
+        pytest.param(
+            {"extract s0-0": {1: "bug"}}, "run", "ZeroDivisionError: a bug in the task", 1, 1, id="a bug is not retried"
+        ),
+        pytest.param({"read s0": {1: "bug"}}, "run", "ZeroDivisionError: a bug", 1, 0, id="nor one while reading"),
+        pytest.param(
+            {"extract s0-0": {1: "exit", 2: "bug"}}, "run", "ZeroDivisionError", 2, 2, id="a bug after a death"
+        ),
+    ],
+)
+def test_table_of_faults(
+    client: Client,
+    tmp_path: Path,
+    faults: dict[str, dict[int, str]],
+    stage: str | None,
+    said: str,
+    reads: int,
+    extractions: int,
+) -> None:
+    cohort = fault_table.Cohort(tmp_path, [1], faults)
+    failure = outcome(client, cohort)["s0-0"]
+    assert (failure.stage if failure else None) == stage
+    if failure:
+        assert said.format(image=cohort.scans[0].image) in failure.reason
+        assert "\n" not in failure.reason
+    assert cohort.calls == +_counts({"read s0": reads, "extract s0-0": extractions})
+
+
+def _counts(counts: dict[str, int]) -> Counter[str]:
+    return Counter(counts)
+
+
+def test_the_innocent_are_not_failed_with_the_guilty(client: Client, tmp_path: Path) -> None:
+    faults = {
+        "extract s1-0": dict.fromkeys(range(1, 10), "exit"),
+        "extract s4-2": dict.fromkeys(range(1, 10), "exit"),
+        "read s6": dict.fromkeys(range(1, 10), "exit"),
+        "extract s8-0": {1: "bug"},
+        **{f"extract s{number}-0": {1: "slow"} for number in (0, 2, 3, 5, 7)},
+    }
+    cohort = fault_table.Cohort(tmp_path, [1, 2, 1, 1, 3, 1, 2, 1, 1, 1], faults)
+    failures = {lesion: failure.stage for lesion, failure in outcome(client, cohort).items() if failure}
+    assert failures == {"s1-0": "worker", "s4-2": "worker", "s6-0": "worker", "s6-1": "worker", "s8-0": "run"}
+    assert cohort.calls["extract s1-0"] <= 3
+    assert cohort.calls["read s6"] <= 3
+
+
+def test_a_bug_in_a_task_is_logged_with_its_traceback(
+    client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome(client, fault_table.Cohort(tmp_path, [1], {"extract s0-0": {1: "bug"}}))
+    (entry,) = [entry for entry in caplog.records if entry.name == run.__name__]
+    assert "s0-0" in entry.getMessage()
+    assert "fault_table.py" in caplog.text
+
+
+def test_scans_in_flight_are_bounded_while_the_driver_is_busy(client: Client, tmp_path: Path) -> None:
+    cohort = fault_table.Cohort(tmp_path, [2] * 40)
+    window = run._SCANS_PER_THREAD * WORKERS
+    records = stream(client, cohort)
+    next(records)
+    eventually(lambda: _reads(cohort) == window)
+    time.sleep(0.5)
+    assert _reads(cohort) == window
+    assert max(len(client.cluster.scheduler.tasks) for _ in records) <= window * 3
+
+
+def _reads(cohort: fault_table.Cohort) -> int:
+    return sum(count for task, count in cohort.calls.items() if task.startswith("read"))
+
+
+def test_nothing_stays_on_the_cluster(client: Client, tmp_path: Path) -> None:
+    outcome(client, fault_table.Cohort(tmp_path, [2] * 10, {"extract s3-0": {1: "exit"}}))
+    eventually(lambda: not client.futures and not client.cluster.scheduler.tasks)
+
+
+def test_leaving_early_takes_the_tasks_off_the_cluster(client: Client, tmp_path: Path) -> None:
+    cohort = fault_table.Cohort(tmp_path, [1] * 6, {f"extract s{number}-0": {1: "slow"} for number in range(6)})
+    records = stream(client, cohort)
+    next(records)
+    records.close()
+    eventually(lambda: not client.futures and not client.cluster.scheduler.tasks)
+    # Those that the workers were at, and the next two at most.
+    assert sum(count for task, count in cohort.calls.items() if task.startswith("extract")) <= 2 * WORKERS
+
+
+def test_tasks_that_somebody_cancels_are_done_all_the_same(client: Client, tmp_path: Path) -> None:
+    cohort = fault_table.Cohort(tmp_path, [1] * 8, {f"extract s{number}-0": {1: "slow"} for number in range(8)})
+    records = stream(client, cohort)
+    first = next(records)
+    client.cancel([Future(key, client) for key in list(client.futures)], force=True)
+    rest = list(records)
+    assert sorted(record.lesion for record in [first, *rest]) == sorted(cohort.lesions)
+    assert not any(record.failure for record in [first, *rest])
+
+
+def test_worker_of_another_version_stops_the_run(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "__version__", "0.0.0-other")
+    with pytest.raises(EngineError, match=r"worker runs hgpscale \S+, this process 0\.0\.0-other"):
+        outcome(client, fault_table.Cohort(tmp_path, [1]))
+
+
+def test_worker_without_a_library_stops_the_run(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="No module named 'nowhere'"):
+        outcome(client, fault_table.Cohort(tmp_path, [1], {"read s0": {1: "missing"}}))
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_dead_workers_are_replaced_every_time(client: Client, tmp_path: Path) -> None:
+    # 15 s after a death Dask would give up a worker whose successor has just died too.
+    deadline = time.monotonic() + 18
+    while time.monotonic() < deadline:
+        cohort = fault_table.Cohort(tmp_path, [1], {"extract s0-0": dict.fromkeys(range(1, 1000), "exit")})
+        failure = outcome(client, cohort)["s0-0"]
+        assert failure is not None
+        assert failure.stage == "worker"
+    client.wait_for_workers(WORKERS, timeout=10)
