@@ -125,4 +125,5 @@ def geometry_differences(image: Geometry, mask: Geometry, tolerance: float) -> l
 
 
 def _show(values: tuple[float, ...]) -> str:
-    return "(" + ", ".join(f"{value:.9g}" for value in values) + ")"
+    # Adding 0 makes a -0 of a direction matrix a plain 0.
+    return "(" + ", ".join(f"{value + 0:.9g}" for value in values) + ")"

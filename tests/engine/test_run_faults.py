@@ -120,6 +120,7 @@ def test_a_bug_in_a_task_is_logged_with_its_traceback(
 
 def test_scans_in_flight_are_bounded_while_the_driver_is_busy(client: Client, tmp_path: Path) -> None:
     cohort = fault_table.Cohort(tmp_path, [2] * 40)
+    client.wait_for_workers(WORKERS)  # those that other tests have killed come back
     window = run._SCANS_PER_THREAD * WORKERS
     records = stream(client, cohort)
     next(records)
