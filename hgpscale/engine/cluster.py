@@ -139,9 +139,9 @@ def connect(address: str, timeout: float = 10) -> Iterator[Client]:
             pool.submit(asyncio.run, _probe(address, timeout)).result()
         client = Client(address, timeout=timeout, set_as_default=False)
     except (OSError, ValueError) as error:
-        reason = " ".join(f"({error})".split()) if str(error) else ""
+        reason = f" ({' '.join(str(error).split())})" if str(error) else ""
         raise EngineError(
-            f"no Dask scheduler answers at {address} within {timeout:g} s {reason}; give the address that the "
+            f"no Dask scheduler answers at {address} within {timeout:g} s{reason}; give the address that the "
             "scheduler logs when it starts, such as tcp://10.0.0.1:8786"
         ) from error
     with client:

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 from hgpscale import lesion as one_lesion
 from hgpscale.catalog import flat_name
 from hgpscale.cohort import read_image, read_mask
-from hgpscale.errors import Failure, GeometryError, HgpscaleError, ImageError
+from hgpscale.errors import Failure, GeometryError, HgpscaleError, ImageError, VoxelError
 from hgpscale.prepare.resample import nearest, needed_box, target_grid, target_spacing
 from hgpscale.prepare.roi import bounding_box, check_inside, check_size, choose_label, select
-from hgpscale.record import Record, failed_record
+from hgpscale.record import Key, Record, failed_record
 from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, Index, Volume, geometry_differences
 
 if TYPE_CHECKING:
+    import numpy as np
     import SimpleITK as sitk
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class PreparedLesion:
         The mask value that was used.
     image_digest, mask_digest
         Digests of the two files.
+    image_name
+        The image's path, for messages.
 
     """
 
@@ -92,6 +96,7 @@ class PreparedLesion:
     label: int
     image_digest: str
     mask_digest: str
+    image_name: str
 
 
 def read_scan(scan: ScanTask, settings: Settings) -> list[PreparedLesion | Record]:
@@ -130,7 +135,7 @@ def _prepared_or_failed(
             image_digest=image_digest,
             mask_digest=mask_digest,
         )
-    return PreparedLesion(task, crop, roi, label, image_digest, mask_digest)
+    return PreparedLesion(task, crop, roi, label, image_digest, mask_digest, image_path)
 
 
 def _cut(
@@ -155,8 +160,24 @@ def _cut(
         check_size(roi.array, settings)
         lower, upper = _image_box(image.geometry, roi, settings)
     except HgpscaleError as error:
-        raise type(error)(f"{mask_name}: {error}") from error
+        raise _named(error, mask_name) from error
     return image.crop(lower, upper), roi, label
+
+
+def _named(error: HgpscaleError, name: str) -> HgpscaleError:
+    """Return the same error with the file that it is about."""
+    return type(error)(f"{name}: {error}")
+
+
+def _extract(
+    image: Volume, roi: Volume, settings: Settings, image_name: str, mask_name: str
+) -> tuple[dict[Key, NDArray[np.float64]], dict[Key, Failure]]:
+    try:
+        return one_lesion.extract(image, roi, settings)
+    except VoxelError as error:
+        raise _named(error, image_name) from error
+    except HgpscaleError as error:
+        raise _named(error, mask_name) from error
 
 
 def _onto(roi: Volume, grid: Geometry) -> Volume:
@@ -179,7 +200,7 @@ def extract_prepared(item: PreparedLesion | Record, settings: Settings) -> Recor
     if isinstance(item, Record):
         return item
     try:
-        values, failures = one_lesion.extract(item.image, item.roi, settings)
+        values, failures = _extract(item.image, item.roi, settings, item.image_name, item.task.mask)
     except HgpscaleError as error:
         return failed_record(
             item.task.lesion,
@@ -240,7 +261,7 @@ def extract_lesion(
     ]
     wanted = label if label is not None else chosen.label
     crop, roi, _ = _cut(voxels, labels, wanted, chosen, *names)
-    values, failures = one_lesion.extract(crop, roi, chosen)
+    values, failures = _extract(crop, roi, chosen, *names)
     for (_, _, family), failure in failures.items():
         warnings.warn(f"{names[1]}: {family} has no values: {failure}", UserWarning, stacklevel=2)
     nan = float("nan")

@@ -247,7 +247,7 @@ def test_extract_lesion_raises(image: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"must be a 3D image"):
         extract_lesion(sitk.Image(4, 4, sitk.sitkInt16), sitk.ReadImage(str(mask)))
     broken = sitk.GetImageFromArray(np.full(SHAPE, np.nan, np.float32))
-    with pytest.raises(VoxelError, match=r"480 voxels are NaN or infinite"):
+    with pytest.raises(VoxelError, match=r"image: 480 of the region.s 480 voxels are NaN or infinite"):
         extract_lesion(broken, sitk.GetImageFromArray(box()))
 
 
