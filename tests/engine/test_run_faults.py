@@ -127,7 +127,8 @@ def test_scans_in_flight_are_bounded_while_the_driver_is_busy(client: Client, tm
     eventually(lambda: _reads(cohort) == window)
     time.sleep(0.5)
     assert _reads(cohort) == window
-    assert max(len(client.cluster.scheduler.tasks) for _ in records) <= window * 3
+    # Three tasks a scan; those of the scan before may wait a moment to be forgotten. All 40 scans would be 120.
+    assert max(len(client.cluster.scheduler.tasks) for _ in records) <= 2 * window * 3
 
 
 def _reads(cohort: fault_table.Cohort) -> int:
