@@ -13,15 +13,16 @@ from hgpscale._version import __version__
 if TYPE_CHECKING:
     from hgpscale.cohort import check_cohort, read_manifest
     from hgpscale.cube import export, open_cube, status
-    from hgpscale.engine import extract, extract_lesion
+    from hgpscale.engine import extract
     from hgpscale.settings import Settings
+    from hgpscale.single import extract_lesion
 
 _HOME = {
     "Settings": "hgpscale.settings",
     "check_cohort": "hgpscale.cohort",
     "export": "hgpscale.cube",
     "extract": "hgpscale.engine",
-    "extract_lesion": "hgpscale.engine",
+    "extract_lesion": "hgpscale.single",
     "open_cube": "hgpscale.cube",
     "read_manifest": "hgpscale.cohort",
     "status": "hgpscale.cube",

@@ -1,5 +1,7 @@
 """Every feature family and feature: the one table that settings, formulas, cube and docs agree on.
 
+From it follow the names that a manifest's own columns cannot have (`column_problems`).
+
 Names are pyradiomics', in the order that pyradiomics returns them. IBSI ids are those of the Image Biomarker
 Standardisation Initiative's reference manual (arXiv:1612.07003). `ibsi_note` says where pyradiomics' definition
 differs from IBSI's; an empty id means that IBSI does not define the feature. Texture values agree with IBSI's for
@@ -8,6 +10,7 @@ the same grey levels; pyradiomics' bins are not IBSI's (see `hgpscale.prepare.di
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 REGIONS = ("lesion",)
@@ -260,3 +263,59 @@ FAMILIES: dict[str, Family] = {
 def flat_name(image_type: str, family: str, feature: str) -> str:
     """Return pyradiomics' name of a column, as in ``original_glcm_Contrast``."""
     return f"{image_type}_{family}_{feature}"
+
+
+CUBE_NAMES = (
+    *("lesion", "segmentation", "region", "image_type", "family"),
+    *("image", "image_path", "mask", "label", "requested_label", "roi"),
+    *("image_digest", "mask_digest", "state", "error", "zarr.json"),
+)
+"""What a cube's folder, or a table exported from it, holds besides the families and the manifest's own columns."""
+
+_NAME_BYTES = 255
+"""Longest name of a folder on the common file systems."""
+
+
+def reserved_names() -> frozenset[str]:
+    """Return the names that the cube, or a table exported from it, needs itself."""
+    families = [name for family in FAMILIES for name in (family, f"{family}_feature")]
+    features = [flat_name(t, f.name, name) for t in IMAGE_TYPES for f in FAMILIES.values() for name in f.names]
+    return frozenset([*CUBE_NAMES, *families, *features])
+
+
+def column_problems(names: Iterable[str]) -> list[str]:
+    """Say which of a manifest's own columns a cube cannot hold by their names, and why; empty where all is well.
+
+    Each column becomes a folder of the cube and a column of its export. Names that differ by case alone are one
+    name: not every file system tells them apart.
+    """
+    reserved = {name.casefold(): name for name in reserved_names()}
+    seen: dict[str, str] = {}
+    problems = []
+    for name in names:
+        folded = name.casefold()
+        if folded in reserved:
+            alike = "" if name == reserved[folded] else f", where it is written {reserved[folded]!r}"
+            problems.append(f"column {name!r}: the name is reserved for the cube{alike}")
+        elif "__" in name:
+            problems.append(f"column {name!r}: '__' is reserved for the cube")
+        elif folded in seen:
+            problems.append(f"column {name!r}: it differs from column {seen[folded]!r} by case alone")
+        elif wrong := _folder_problem(name):
+            problems.append(f"column {name!r}: {wrong}, so the cube cannot store it")
+        seen.setdefault(folded, name)
+    return problems
+
+
+def _folder_problem(name: str) -> str:
+    """Say why zarr or a file system has no folder of this name; empty where they do."""
+    if "/" in name or "\\" in name:
+        return "the name holds a slash"
+    if not name.isprintable():
+        return "the name holds a character that cannot be printed"
+    if not name.strip("."):
+        return "the name has no character but dots"
+    if name.endswith(".partial"):  # how zarr names a file that is not whole yet: an aborted write leaves it
+        return "the name ends in '.partial'"
+    size = len(name.encode())
+    return f"the name takes {size} bytes, at most {_NAME_BYTES} are possible" if size > _NAME_BYTES else ""

@@ -7,6 +7,7 @@ wrong; 130 interrupted. Whatever is imported at the top is paid for by ``hgpscal
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -152,7 +153,11 @@ def extract(
         ),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try the rows again that failed in an earlier run.")
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try the rows again that failed in an earlier run, with all other lesions of the same scans.",
+        ),
     ] = False,
     quiet: _Quiet = False,
 ) -> None:
@@ -197,17 +202,21 @@ def export(
     table: Annotated[
         Path, typer.Argument(metavar="TABLE", help="File to write: .csv or .parquet.", show_default=False)
     ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TABLE if it is there.")] = False,
 ) -> None:
     """Write a cube as a flat table, a row for each lesion; empty cells are what failed or is pending."""
-    from hgpscale.cube import export
+    from hgpscale.cube import export, status
+    from hgpscale.report.tables import print_export
 
-    typer.echo(export(cube, table))
+    print_export(export(cube, table, overwrite=overwrite), status(cube))
 
 
 def main() -> None:
     """Run the command line; what ``hgpscale`` and ``python -m hgpscale`` call."""
     if os.environ.get("HGPSCALE_DEBUG") != "1":
         warnings.showwarning = _show_warning
+    # Batch systems end a job by SIGTERM: the same as Ctrl-C, what has arrived is kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app(prog_name="hgpscale")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -14,7 +15,7 @@ from hgpscale.cohort import check_cohort, read_manifest
 from hgpscale.cube import export, open_cube, status
 from hgpscale.engine import Summary, extract
 from hgpscale.engine.progress import observer
-from hgpscale.errors import ManifestError
+from hgpscale.errors import SettingsError
 from hgpscale.report.figures import overview
 from hgpscale.report.tables import print_problems, print_summary, print_table
 from hgpscale.settings import Settings
@@ -30,6 +31,8 @@ _MANIFEST, _PARAMETERS, _CUBE, _TABLE, _FIGURE = (
     "features.csv",
     "overview.png",
 )
+_MARKER = ".hgpscale-demo"
+"""The file that says that a folder is ours to write to; made before anything else."""
 
 
 def run_demo(folder: str | Path, workers: int | None = None, *, quiet: bool = False) -> Summary:
@@ -38,8 +41,8 @@ def run_demo(folder: str | Path, workers: int | None = None, *, quiet: bool = Fa
     Parameters
     ----------
     folder
-        Made where absent. One that holds a demo already is gone on with: its scans are kept, and only what is
-        missing is extracted.
+        Made where absent. One that an earlier demo made is gone on with: its cohort and settings are kept, and
+        only what is missing is extracted.
     workers
         Worker processes; None: one a core.
     quiet
@@ -52,8 +55,8 @@ def run_demo(folder: str | Path, workers: int | None = None, *, quiet: bool = Fa
 
     Raises
     ------
-    ManifestError
-        `folder` is a file, or holds other files and no demo.
+    SettingsError
+        `folder` is a file, or holds files that no demo has made; it is left as it was.
     CubeError
         Its cube was made by other settings or another version; a fresh folder helps.
     OSError
@@ -65,8 +68,9 @@ def run_demo(folder: str | Path, workers: int | None = None, *, quiet: bool = Fa
     began = time.monotonic()
     folder = Path(folder)
     say = _silent if quiet else _say
+    _claim(folder)
     manifest = _cohort(folder, say)
-    SETTINGS.write(folder / _PARAMETERS)
+    settings = Settings.of(folder / _PARAMETERS)
     cohort = read_manifest(manifest)
     problems = check_cohort(cohort)
     if problems:
@@ -76,11 +80,11 @@ def run_demo(folder: str | Path, workers: int | None = None, *, quiet: bool = Fa
         summary = extract(
             cohort,
             folder / _CUBE,
-            folder / _PARAMETERS,
+            settings,
             workers=workers,
             on_event=None if quiet else on_event,
         )
-    export(folder / _CUBE, folder / _TABLE)
+    export(folder / _CUBE, folder / _TABLE, overwrite=True)
     overview(open_cube(folder / _CUBE), cohort, folder / _FIGURE)
     if quiet:
         print_summary(summary, quiet=True)
@@ -91,7 +95,7 @@ def run_demo(folder: str | Path, workers: int | None = None, *, quiet: bool = Fa
         ("patients", cohort.columns["patient"].nunique()),
         ("lesions", len(cohort.lesions)),
         ("lesions by centre", ", ".join(f"{centre} {count}" for centre, count in centres.items())),
-        ("features a lesion", sum(len(names) for names in SETTINGS.features.values())),
+        ("features a lesion", sum(len(names) for names in settings.features.values())),
         ("extracted now", summary.done),
         ("failed", made.failed),
         ("extraction", f"{summary.seconds:.1f} s, workers' start included"),
@@ -99,57 +103,72 @@ def run_demo(folder: str | Path, workers: int | None = None, *, quiet: bool = Fa
         ("cube", f"{made.bytes / 1e6:.1f} MB in {made.files} files"),
     ]
     print_table((), rows, title="hgpscale demo")
-    say(_farewell(folder.resolve()))
+    say(_farewell(folder))
     return summary
 
 
-def _cohort(folder: Path, say: Callable[[str], None]) -> Path:
-    """Return the demo's manifest; make the cohort where the folder has none."""
+def _claim(folder: Path) -> None:
+    """Make the folder ours; refuse one that holds anything and was not made by a demo."""
     if folder.exists() and not folder.is_dir():
-        raise ManifestError(f"{folder}: is a file; name a folder for the demo")
+        raise SettingsError(f"{folder}: is a file; name a folder for the demo")
+    if (folder / _MARKER).is_file():
+        return
+    strangers = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if strangers:
+        raise SettingsError(f"{folder}: holds {strangers[0]}, which no demo has made; name a new or empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARKER).write_text("This folder was made by `hgpscale demo`, which may write over what is in it.\n")
+
+
+def _cohort(folder: Path, say: Callable[[str], None]) -> Path:
+    """Return the demo's manifest; make the cohort and its settings where the folder has none."""
     if (folder / _MANIFEST).exists():
         say(f"{folder} has a cohort: keeping it, doing only what is missing (remove the folder to start anew)")
         return folder / _MANIFEST
-    # The manifest is written last: without it, these two are what a demo that was stopped has left.
-    strangers = sorted({path.name for path in folder.iterdir()} - {"scans", "masks"}) if folder.exists() else []
-    if strangers:
-        raise ManifestError(f"{folder}: holds {strangers[0]} and no demo; name a new or empty folder")
     say(f"making a synthetic cohort in {folder}")
-    return make_cohort(folder)
+    SETTINGS.write(folder / _PARAMETERS)
+    return make_cohort(folder)  # its manifest is written last: a folder that has one is complete
 
 
 def _farewell(folder: Path) -> str:
-    def path(name: str) -> str:
-        return shlex.quote(str(folder / name))
-
-    command = _command()
-    code = f"import hgpscale; print(hgpscale.open_cube({json.dumps(str(folder / _CUBE))}))"
+    manifest, figure, table = (_shown(folder / name) for name in (_MANIFEST, _FIGURE, _TABLE))
+    parameters = shlex.quote(_shown(folder / _PARAMETERS))
+    hgpscale, python = _command("hgpscale"), _command("python")
+    code = f"import hgpscale; print(hgpscale.open_cube({json.dumps(_shown(folder / _CUBE))}))"
     return f"""
-Look at the figure   {folder / _FIGURE}
-and at the table     {folder / _TABLE}
+Look at the figure   {figure}
+and at the table     {table}
 
-Your own data: write a manifest like {folder / _MANIFEST}
+Your own data: write a manifest like {manifest}
 (one row a lesion; columns patient, image and mask, and label where a mask has several),
-put its path in place of that one, and give the cube a path of its own:
+call it cohort.csv, and put the path of its folder in place of my:
 
-  {command} check {path(_MANIFEST)}
-  {command} extract {path(_MANIFEST)} {path(_CUBE)} --settings {path(_PARAMETERS)}
-  {command} status {path(_CUBE)}
-  {command} export {path(_CUBE)} {path(_TABLE)}
+  {hgpscale} check my/cohort.csv
+  {hgpscale} extract my/cohort.csv my/cube.zarr --settings {parameters}
+  {hgpscale} status my/cube.zarr
+  {hgpscale} export my/cube.zarr my/features.csv
 
-In Python:
+In Python, here with the demo's cube:
 
-  {shlex.quote(sys.executable)} -c {shlex.quote(code)}
+  {python} -c {shlex.quote(code)}
 """
 
 
-def _command() -> str:
-    """Return how to call hgpscale from the user's shell, whose PATH may lack this environment."""
-    script = Path(sys.executable).with_name("hgpscale")
-    found = shutil.which("hgpscale")
-    if found and Path(found).parent == script.parent:
-        return "hgpscale"
-    return shlex.quote(str(script)) if script.exists() else f"{shlex.quote(sys.executable)} -m hgpscale"
+def _shown(path: Path) -> str:
+    """Return a path as it is shorter: seen from the current folder, or whole."""
+    whole = path.resolve()
+    return min(os.path.relpath(whole), str(whole), key=len)
+
+
+def _command(name: str) -> str:
+    """Return how to call a program of this environment from the user's shell, whose PATH may lack it."""
+    ours = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if found and ours.exists() and Path(found).samefile(ours):
+        return name
+    if ours.exists():
+        return shlex.quote(str(ours))
+    return shlex.quote(sys.executable) + ("" if name == "python" else f" -m {name}")
 
 
 def _say(text: str) -> None:

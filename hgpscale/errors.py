@@ -3,8 +3,9 @@
 Each leaf is also the builtin exception that a caller would catch without knowing hgpscale. A message is one
 line that names the file or lesion, what was expected, what was found and what to do.
 
-`ManifestError`, `SettingsError` and `CubeError` stop a run before any work (exit status 2). The others are
-about one lesion: a run turns them into a `Failure` and goes on (exit status 1).
+`ManifestError`, `SettingsError` and `CubeError` stop a run before any work (exit status 2). `CubeWriteError` and
+`EngineError` (exit status 2 too) can also come in mid-run: what had arrived is kept, as far as it can be written. The
+others are about one lesion: a run turns them into a `Failure` and goes on (exit status 1).
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class ManifestError(HgpscaleError, ValueError):
     """The manifest cannot be used: a column is missing, an id is repeated, a percentage is off."""
 
     stage = "manifest"
+
+
+class MissingManifestError(ManifestError, FileNotFoundError):
+    """There is no manifest at that path."""
 
 
 class SettingsError(HgpscaleError, ValueError):
@@ -51,6 +56,10 @@ class ImageError(HgpscaleError, ValueError):
     """An image or mask file is missing, broken, truncated or of a kind that is not supported."""
 
     stage = "read"
+
+
+class MissingFileError(ImageError, FileNotFoundError):
+    """There is no image or mask file at that path."""
 
 
 class GeometryError(HgpscaleError, ValueError):

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hgpscale.catalog import IMAGE_TYPES, REGIONS
 from hgpscale.errors import Failure, HgpscaleError, VoxelError
 from hgpscale.features import Region, compute
-from hgpscale.prepare.resample import nearest, resample_image, target_grid, target_spacing
+from hgpscale.prepare.resample import nearest, resample_image
 from hgpscale.prepare.roi import bounding_box, check_size
 from hgpscale.record import Key
 from hgpscale.volume import Volume
@@ -17,22 +18,19 @@ from hgpscale.volume import Volume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hgpscale.prepare.cut import Cut
     from hgpscale.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-def extract(
-    image: Volume, roi: Volume, settings: Settings
-) -> tuple[dict[Key, NDArray[np.float64]], dict[Key, Failure]]:
+def compute_lesion(cut: Cut, settings: Settings) -> tuple[dict[Key, NDArray[np.float64]], dict[Key, Failure]]:
     """Compute the features of one region.
 
     Parameters
     ----------
-    image
-        At least the voxels that `prepare.resample.needed_box` names; HU for CT.
-    roi
-        The region as a boolean volume, cropped to its box. Without resampling it lies on the image's grid.
+    cut
+        The lesion's voxels, HU for CT, its region, and the grid to resample both to.
     settings
         What to compute.
 
@@ -49,11 +47,11 @@ def extract(
         NaN or infinite voxels in the region, or more grey levels than can be counted.
 
     """
-    region = prepare_region(image, roi, settings)
+    region = prepare_region(cut, settings)
     values: dict[Key, NDArray[np.float64]] = {}
     failures: dict[Key, Failure] = {}
     for family, names in settings.features.items():
-        key = ("lesion", "original", family)
+        key = (REGIONS[0], IMAGE_TYPES[0], family)
         try:
             numbers = compute(family, region, names)
         except HgpscaleError as error:
@@ -67,15 +65,16 @@ def extract(
     return values, failures
 
 
-def prepare_region(image: Volume, roi: Volume, settings: Settings) -> Region:
+def prepare_region(cut: Cut, settings: Settings) -> Region:
     """Bring image and region onto the grid that features are computed on, and check the voxels.
 
-    Parameters, errors: as `extract`.
+    Parameters, errors: as `compute_lesion`.
     """
-    spacing = target_spacing(image.geometry, roi, settings)
-    if spacing is not None and settings.interpolator is not None:
-        _require_finite(image, roi)
-        grid = target_grid(roi, spacing, settings.padDistance)
+    image, roi, grid, _ = cut
+    if grid is not None:
+        assert settings.interpolator is not None, "there is no grid without an interpolator"
+        if settings.interpolator != "sitkNearestNeighbor":
+            _require_finite(image)
         image = resample_image(image, grid, settings.interpolator)
         roi = Volume(nearest(roi, grid), grid)
     lower, upper = bounding_box(roi.array)
@@ -92,7 +91,7 @@ def prepare_region(image: Volume, roi: Volume, settings: Settings) -> Region:
     return Region(mask, values, image.geometry.spacing, settings)
 
 
-def _require_finite(image: Volume, roi: Volume) -> None:
+def _require_finite(image: Volume) -> None:
     """Refuse NaN and infinities anywhere that interpolation would spread them from."""
     if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
         bad = int(np.count_nonzero(~np.isfinite(image.array)))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hgpscale.catalog import IMAGE_TYPES, REGIONS
 from hgpscale.errors import Failure
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Record:
 def expected_keys(settings: Settings) -> Iterator[Key]:
     """Yield the keys that a record made with `settings` has."""
     for family in settings.features:
-        yield "lesion", "original", family
+        yield REGIONS[0], IMAGE_TYPES[0], family
 
 
 def failed_record(

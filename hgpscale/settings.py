@@ -61,6 +61,8 @@ _DEPENDENT = (
     "lbp3DIcosphereRadius",
     "lbp3DIcosphereSubdivision",
 )
+# Read by pyradiomics' voxel-based extraction alone, which this version does not have.
+_VOXEL_SETTINGS = ("kernelRadius", "maskedKernel", "initValue", "voxelBatch")
 _SECTIONS = ("setting", "imageType", "featureClass", "voxelSetting")
 _UNAVAILABLE_FAMILIES = ("shape2D",)
 
@@ -123,6 +125,16 @@ class Settings(BaseModel):
         default_factory=lambda: {name: family.default_names for name, family in FAMILIES.items()}
     )
 
+    def __init__(self, **values: Any) -> None:
+        """Check all values; raises `SettingsError` for the first that is unknown or out of range."""
+        for name in values:
+            if name not in type(self).model_fields:
+                raise SettingsError(f"unknown setting {name!r}{_nearest(name, type(self).model_fields)}")
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_first_problem(error)) from error
+
     @field_validator("resampledPixelSpacing")
     @classmethod
     def _spacing_not_negative(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
@@ -151,10 +163,18 @@ class Settings(BaseModel):
     def _known_features(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         if not value:
             raise ValueError("no feature class is enabled")
+        for family, chosen in value.items():
+            if family not in FAMILIES:
+                raise ValueError(f"unknown feature class {family!r}{_nearest(family, FAMILIES)}")
+            for name in chosen:
+                if name not in FAMILIES[family].names:
+                    raise ValueError(f"unknown {family} feature {name!r}{_nearest(name, FAMILIES[family].names)}")
+            if not chosen:
+                raise ValueError(f"feature class {family!r} has no feature")
         return {
-            family: tuple(name for name in FAMILIES[family].names if name in chosen)
+            family: tuple(name for name in FAMILIES[family].names if name in value[family])
             for family in FAMILIES
-            if (chosen := value.get(family)) is not None
+            if family in value
         }
 
     @model_validator(mode="after")
@@ -194,6 +214,7 @@ class Settings(BaseModel):
                 raise SettingsError(f"{source}: setting {key}: {value!r} is not available in this version; remove it")
         for key in _DEPENDENT:
             setting.pop(key, None)
+        _refuse_unknown(_mapping(parameters, "voxelSetting", source), _VOXEL_SETTINGS, source, "voxel setting")
         _check_image_types(_mapping(parameters, "imageType", source), source)
         if parameters.get("featureClass"):
             setting["features"] = _chosen_features(_mapping(parameters, "featureClass", source), source)
@@ -201,8 +222,8 @@ class Settings(BaseModel):
             del setting["geometryTolerance"]
         try:
             return cls(**setting)
-        except ValidationError as error:
-            raise SettingsError(f"{source}: {_first_problem(error)}") from error
+        except SettingsError as error:
+            raise SettingsError(f"{source}: {error}") from error
 
     @classmethod
     def read(cls, path: str | Path) -> Settings:

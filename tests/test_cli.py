@@ -1,10 +1,9 @@
-"""The command line as its users meet it: exit statuses, one-line errors, help, Ctrl-C, and the demo."""
+"""The command line as its users meet it: exit statuses, one-line errors, help and Ctrl-C."""
 
 from __future__ import annotations
 
 import csv
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -245,12 +244,6 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(cohort: Path, tmp_path: Pat
     assert " 0 failed" in again.stdout
 
 
-def test_demo_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
-    (tmp_path / "thesis.doc").write_text("")
-    assert_refused(run("demo", tmp_path), str(tmp_path), "thesis.doc")
-    assert_refused(run("demo", tmp_path / "thesis.doc"), "thesis.doc: is a file")
-
-
 def test_interrupt_before_the_workers_start(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -259,32 +252,3 @@ def test_interrupt_before_the_workers_start(cohort: Path, monkeypatch: pytest.Mo
     result = run("check", cohort)
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr.startswith("interrupted: ")
-
-
-@pytest.mark.slow
-def test_demo_ends_with_commands_that_work(tmp_path: Path) -> None:
-    folder = tmp_path / "my demo"
-    began = time.monotonic()
-    first = shell("demo", folder, "--workers", 2)
-    assert first.returncode == 0, first.stderr
-    assert time.monotonic() - began < 180
-    assert "lesions\t18\n" in first.stdout
-    assert "failed\t0\n" in first.stdout
-    table = pd.read_csv(folder / "features.csv")
-    assert len(table) == 18
-    growth = table[["hgp_desmoplastic", "hgp_replacement", "hgp_pushing"]]
-    assert (growth == 100).any().all()  # each pattern is pure somewhere
-    assert (growth.max(axis=1) < 100).any()  # and some lesions are mixed
-    assert (folder / "overview.png").read_bytes().startswith(b"\x89PNG")
-
-    commands = [line.strip() for line in first.stdout.splitlines() if line.startswith("  ")]
-    verbs = [next((word for word in shlex.split(c) if word in COMMANDS), "python") for c in commands]
-    assert verbs == ["check", "extract", "status", "export", "python"]
-    for command in commands:
-        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr
-
-    second = shell("demo", folder, "--workers", 2)
-    assert second.returncode == 0, second.stderr
-    assert "keeping it" in second.stdout
-    assert "extracted now\t0\n" in second.stdout

@@ -10,7 +10,7 @@ from typing import Any
 
 from hgpscale.cohort.headers import inspect
 from hgpscale.cohort.images import read_geometry
-from hgpscale.cohort.manifest import Cohort, LesionRow
+from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
 from hgpscale.errors import GeometryError, ImageError
 from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, geometry_differences
@@ -47,7 +47,7 @@ class Problem:
 
 
 def check_cohort(
-    cohort: Cohort,
+    cohort: Cohort | str | Path,
     settings: Settings | Mapping[str, Any] | str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Problem]:
@@ -56,7 +56,7 @@ def check_cohort(
     Parameters
     ----------
     cohort
-        From `read_manifest`.
+        A manifest's path, or what `read_manifest` returned.
     settings
         Settings, or what `Settings.of` makes some of. They decide how far image and mask may lie apart
         (`geometryTolerance`, `correctMask`).
@@ -69,9 +69,17 @@ def check_cohort(
         In the order of the manifest's rows; empty where all is well. Broken voxel data that no header shows
         (a damaged gzip stream, an empty mask) are found by extraction only.
 
+    Raises
+    ------
+    ManifestError
+        The manifest at that path cannot be used, see `read_manifest`.
+    SettingsError
+        The settings cannot be used.
+
     """
     wanted = Settings.of(settings)
-    files = list(dict.fromkeys(path for row in cohort.rows for path in (row.image, row.mask)))
+    rows = (read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort).rows
+    files = list(dict.fromkeys(path for row in rows for path in (row.image, row.mask)))
     looks: dict[Path, _Look] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         futures = {pool.submit(_look, path): path for path in files}
@@ -79,7 +87,7 @@ def check_cohort(
             looks[futures[future]] = future.result()
             if on_progress is not None:
                 on_progress(done, len(files))
-    return [problem for row in cohort.rows for problem in _row_problems(row, looks, wanted)]
+    return [problem for row in rows for problem in _row_problems(row, looks, wanted)]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import psutil
 
 from hgpscale.cohort import metaimage, nifti, nrrd
 from hgpscale.cohort.claims import Claims, VoxelData
-from hgpscale.errors import ImageError
+from hgpscale.errors import ImageError, MissingFileError
 from hgpscale.volume import Index, Vector
 
 _PARSERS: dict[str, Callable[[Path], Claims]] = {
@@ -57,6 +57,8 @@ class Header:
         Where the voxel data are; None where that cannot be told.
     problems
         Everything found wrong, one sentence each; empty for a file that may go to SimpleITK.
+    missing
+        Whether the problem is that there is no such file.
 
     """
 
@@ -70,6 +72,7 @@ class Header:
     compressed: bool = False
     voxels: VoxelData | None = None
     problems: tuple[str, ...] = ()
+    missing: bool = False
 
 
 def inspect(path: str | Path) -> Header:
@@ -82,16 +85,16 @@ def inspect(path: str | Path) -> Header:
         claims = _parser(path)(path)
         return _checked(path, claims)
     except ImageError as error:
-        return Header(path, problems=(str(error),))
+        return Header(path, problems=(str(error),), missing=isinstance(error, MissingFileError))
     except OSError as error:
         return Header(path, problems=(f"cannot be read: {error.strerror or error}",))
 
 
 def _parser(path: Path) -> Callable[[Path], Claims]:
     if path.is_symlink() and not path.exists():
-        raise ImageError("is a broken link: the file that it points to is missing")
+        raise MissingFileError("is a broken link: the file that it points to is missing")
     if not path.exists():
-        raise ImageError("the file is missing")
+        raise MissingFileError("the file is missing")
     if path.is_dir():
         raise ImageError("is a folder, expected a file")
     if not path.is_file():
@@ -138,12 +141,16 @@ def _checked(path: Path, claims: Claims) -> Header:
 
 
 def _memory_problems(claimed: int) -> list[str]:
-    """Check against the memory that is free now; SimpleITK's image and its copy as an array take it twice."""
-    free = psutil.virtual_memory().available
-    if 2 * claimed <= free:
+    """Check against the machine's memory; SimpleITK's image and its copy as an array take the voxels twice.
+
+    What is free differs from moment to moment, and with it would what a run fails.
+    """
+    total = psutil.virtual_memory().total
+    if 2 * claimed <= total:
         return []
     return [
-        f"its header claims {_bytes(claimed)} of voxels, reading takes twice that, {_bytes(free)} of memory are free"
+        f"its header claims {_bytes(claimed)} of voxels, reading takes twice that; this machine has {_bytes(total)} "
+        "of memory"
     ]
 
 

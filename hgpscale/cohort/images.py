@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hgpscale.cohort.claims import VoxelData
 from hgpscale.cohort.digest import digest
 from hgpscale.cohort.headers import Header, inspect
-from hgpscale.errors import ImageError
+from hgpscale.errors import ImageError, MissingFileError
 from hgpscale.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -39,14 +39,17 @@ def read_image(path: str | Path) -> tuple[Volume, str]:
 
     Raises
     ------
+    MissingFileError
+        There is no such file. It is an ImageError too.
     ImageError
-        The file is missing, broken, truncated, not 3D, of another format, or too large for the memory. The message
+        The file is broken, truncated, not 3D, of another format, or too large for the memory. The message
         lists everything that is wrong with it.
 
     """
     header = inspect(path)
     if header.problems or header.voxels is None:
-        raise ImageError(f"{path}: {'; '.join(header.problems)}")
+        kind = MissingFileError if header.missing else ImageError
+        raise kind(f"{path}: {'; '.join(header.problems)}")
     stream = bytearray()
     try:
         if header.format == "NIfTI":
@@ -87,7 +90,7 @@ def read_mask(path: str | Path) -> tuple[Volume, str]:
     """
     volume, fingerprint = read_image(path)
     try:
-        labels = _labels(volume.array)
+        labels = as_labels(volume.array)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     return Volume(labels, volume.geometry), fingerprint
@@ -153,8 +156,28 @@ def itk_reason(error: RuntimeError) -> str:
     return f"SimpleITK cannot read it: {text}"
 
 
-def _labels(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the labels in the smallest unsigned type, values unchanged."""
+def as_labels(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a mask's voxels as labels, values unchanged.
+
+    Parameters
+    ----------
+    array
+        Labels ``(z, y, x)``, whole numbers from 0 in any integer or float type, or bool.
+
+    Returns
+    -------
+    ndarray
+        The same in the smallest of uint8, uint16 and uint32 that holds them; `array` itself where it has that type.
+
+    Raises
+    ------
+    ImageError
+        There is no voxel, or one is no whole number, NaN, infinite, negative, or beyond 32 bits. The message does not
+        name the file.
+
+    """
+    if not array.size or array.dtype.kind not in "buif":
+        raise ImageError(f"the mask is {array.size} voxels of type {array.dtype}; expected integers or floats")
     lowest, highest = array.min(), array.max()
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise ImageError("the mask holds NaN or infinite voxels; expected whole numbers from 0")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hgpscale.catalog import FAMILIES
+from hgpscale.catalog import column_problems
 from hgpscale.cohort.table import Table, read_table
 from hgpscale.errors import ManifestError
 
@@ -26,10 +26,6 @@ DEFAULT_SEGMENTATION = "default"
 _ROW_COLUMNS = ("lesion", "segmentation", "image", "mask", "label", "roi")
 """Columns of one row; every other one is of the lesion, and the same in all of its rows."""
 
-_RESERVED = frozenset(
-    ["region", "image_type", "family", "state", "error", "image_digest", "mask_digest", "image_path"]
-    + [name for family in FAMILIES for name in (family, f"{family}_feature")]
-)
 _PYRADIOMICS = {"Image": "image", "Mask": "mask", "Label": "label"}
 _PATIENT_NAMES = ("patient", "patientid", "patient_id", "id", "subject", "subjectid", "case", "caseid")
 _MISSING = ("", "NA", "NaN", "nan")
@@ -111,10 +107,11 @@ def read_manifest(path: str | Path) -> Cohort:
 
     One row is one lesion seen by one segmentation. Columns `patient`, `image` and `mask` are required. `lesion`
     defaults to the patient where each patient has one row a segmentation; `segmentation` to ``default``; `label` to
-    the mask's only non-zero value. `roi`, `liver`, `centre`, `split` (``train`` or ``external``) and
-    `hgp_desmoplastic`, `hgp_replacement`, `hgp_pushing` (percent, all three or none) are optional. Every other column
-    is carried along as a covariate: as numbers where all its cells are numbers, empty or NA, but as text where one is
-    a code with a leading zero or too long for a float.
+    the mask's only non-zero value. `roi`, `liver`, `centre`, `split` (``train``, ``external``, or empty: not known)
+    and `hgp_desmoplastic`, `hgp_replacement`, `hgp_pushing` (percent, all three or none) are optional. Every other
+    column is carried along as a covariate: as numbers where all its cells are numbers, empty or NA, but as text where
+    one is a code with a leading zero or too long for a float. `catalog.column_problems` says which names it cannot
+    have.
 
     A batch file of pyradiomics, known by its columns `Image` and `Mask`, is read as pyradiomics reads it: every row is
     a case of its own. The patient is the first of the columns Patient, PatientID, ID, Subject or Case (in any
@@ -128,9 +125,12 @@ def read_manifest(path: str | Path) -> Cohort:
 
     Raises
     ------
+    MissingManifestError
+        There is no such file.
     ManifestError
-        The file cannot be read, a column is missing, repeated or reserved, or rows are wrong: then the message counts
-        all problems and shows the first five with their lines, and a note of the exception lists all.
+        The file cannot be read, a column is missing, repeated or has a name that no cube can hold, or rows are wrong:
+        then the message counts all problems and shows the first five with their lines, and a note of the exception
+        lists all.
 
     """
     path = Path(path)
@@ -201,11 +201,9 @@ def _check_names(path: Path, columns: list[str]) -> None:
             f"{path}: column {', '.join(map(repr, missing))} is missing; found: {', '.join(columns)}"
             + "".join(f"; {hint}" for hint in hints)
         )
-    reserved = [name for name in columns if name in _RESERVED or "__" in name]
-    if reserved:
-        raise ManifestError(
-            f"{path}: column {', '.join(map(repr, reserved))}: the name is reserved for the cube; rename it"
-        )
+    wrong = column_problems(name for name in columns if name not in _ROW_COLUMNS)
+    if wrong:
+        raise ManifestError(f"{path}: {'; '.join(wrong)}; rename {'it' if len(wrong) == 1 else 'them'}")
 
 
 def _fill_ids(table: Table, problems: Problems) -> None:
@@ -278,8 +276,8 @@ def _check_rows(table: Table, problems: Problems) -> None:
                 problems.append((line, f"{name} is {row[name]!r}: it holds a character that cannot be printed"))
         if "__" in row["segmentation"]:
             problems.append((line, f"segmentation is {row['segmentation']!r}: '__' is reserved for column names"))
-        if "split" in row and row["split"] not in SPLITS:
-            problems.append((line, f"split is {row['split']!r}, expected {' or '.join(SPLITS)}"))
+        if row.get("split", "") not in ("", *SPLITS):
+            problems.append((line, f"split is {row['split']!r}, expected {' or '.join(SPLITS)}, or an empty cell"))
         problems += [(line, text) for text in _percentage_problems(row)]
         key = row["lesion"], row["segmentation"]
         before = first.setdefault(key, line)

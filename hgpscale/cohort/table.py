@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hgpscale.errors import ManifestError
+from hgpscale.errors import ManifestError, MissingManifestError
 
 _PARQUET = (".parquet", ".pq")
 
@@ -44,17 +44,20 @@ def read_table(path: Path) -> Table:
 
     Raises
     ------
+    MissingManifestError
+        There is no such file.
     ManifestError
-        The file is missing, empty, of another kind, not decodable, or its header repeats a name or lacks one.
+        The file is empty, of another kind, not decodable, or its header repeats a name or lacks one.
 
     """
     if path.suffix.lower() not in (".csv", *_PARQUET):
         raise ManifestError(f"{path}: expected a manifest that ends in .csv or .parquet")
+    if path.is_dir():
+        raise ManifestError(f"{path}: is a folder; expected a manifest, .csv or .parquet")
     try:
-        if not path.is_file():
-            kind = "is a folder" if path.is_dir() else "the file is missing"
-            raise ManifestError(f"{path}: {kind}; expected a manifest, .csv or .parquet")
         table = _read_parquet(path) if path.suffix.lower() in _PARQUET else _read_csv(path)
+    except FileNotFoundError as error:
+        raise MissingManifestError(f"{path}: the file is missing; expected a manifest, .csv or .parquet") from error
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror or error}") from error
     _check_columns(path, table.columns)

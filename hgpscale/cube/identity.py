@@ -6,14 +6,14 @@ manifest. Anything else is refused with both values, never mixed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
-from hgpscale.catalog import FAMILIES
+from hgpscale.catalog import FAMILIES, column_problems
 from hgpscale.cube import schema
 from hgpscale.errors import CubeError
 from hgpscale.settings import Settings
@@ -59,20 +59,11 @@ def manifest_columns(cohort: Cohort) -> dict[str, NDArray[Any]]:
     return {str(name): schema.column_values(table[name]) for name in names}
 
 
-def check_names(path: str | Path, cohort: Cohort, settings: Settings) -> None:
-    """Refuse a manifest whose columns have names that the cube, or a flat export of it, needs itself.
-
-    Each column becomes a folder, so names that differ by case alone are one name: not every file system tells
-    them apart.
-    """
-    names = [*schema.reserved_names(), *schema.flat_names(settings, cohort.segmentations)]
-    taken = {name.casefold() for name in names}
-    for name in map(str, cohort.columns.columns):
-        if name.casefold() in taken:
-            raise CubeError(f"{path}: column {name!r} of {cohort.source}: the cube needs that name; rename the column")
-        if "/" in name or name.startswith("__") or not name.strip("."):  # zarr's rules
-            raise CubeError(f"{path}: column {name!r} of {cohort.source} cannot be stored by that name; rename it")
-        taken.add(name.casefold())
+def check_names(path: str | Path, cohort: Cohort) -> None:
+    """Refuse a cohort with columns that no cube can hold; `read_manifest` has refused those of a file."""
+    wrong = column_problems(map(str, cohort.columns.columns))
+    if wrong:
+        raise CubeError(f"{path}: {cohort.source}: {'; '.join(wrong)}; rename {'it' if len(wrong) == 1 else 'them'}")
 
 
 def check_settings(path: str | Path, root: zarr.Group, settings: Settings) -> None:
@@ -111,19 +102,29 @@ def _switch(names: list[str] | None) -> str:
     return "off" if names is None else "on"
 
 
-def check_manifest(path: str | Path, root: zarr.Group, cohort: Cohort) -> None:
-    """Refuse a manifest that says something else than the one the cube was made from, whatever its order."""
+MENDABLE = ("image_path", "mask", "requested_label", "roi")
+"""What a manifest may say anew of rows that failed."""
+
+
+def check_manifest(
+    path: str | Path, root: zarr.Group, cohort: Cohort, mended: Container[tuple[str, str]] = frozenset()
+) -> None:
+    """Refuse a manifest that says something else than the one the cube was made from, whatever its order.
+
+    Rows in `mended`, ``(lesion, segmentation)``, may differ in what is `MENDABLE`.
+    """
     asked, columns = manifest_tables(cohort), manifest_columns(cohort)
     names = schema.manifest_columns(root)
     stored = {name: root[name][...] for name in (*asked, *names)}
     problem = (
         _row_difference(pairs_of(stored), pairs_of(asked))
         or _column_difference(names, tuple(columns))
-        or _value_difference(stored, {**asked, **columns})
+        or _value_difference(stored, {**asked, **columns}, mended)
     )
     if problem:
         raise CubeError(
-            f"{path}: not made from {cohort.source}: {problem}; use the manifest that it was made from, {_ANOTHER}"
+            f"{path}: not made from {cohort.source}: {problem}; use the manifest that it was made from, {_ANOTHER}; "
+            "file paths and labels of rows that failed may be mended together with --retry-failed"
         )
 
 
@@ -148,8 +149,11 @@ def _column_difference(stored: tuple[str, ...], asked: tuple[str, ...]) -> str:
     return ""
 
 
-def _value_difference(stored: Mapping[str, NDArray[Any]], asked: Mapping[str, NDArray[Any]]) -> str:
+def _value_difference(
+    stored: Mapping[str, NDArray[Any]], asked: Mapping[str, NDArray[Any]], mended: Container[tuple[str, str]]
+) -> str:
     """Say where the first value differs. Both have the same rows and columns, perhaps in another order."""
+    pairs = pairs_of(asked)
     lesions, segmentations = (_order(stored[dim], asked[dim]) for dim in ("lesion", "segmentation"))
     for name in asked:
         if name in ("lesion", "segmentation"):
@@ -160,7 +164,13 @@ def _value_difference(stored: Mapping[str, NDArray[Any]], asked: Mapping[str, ND
             old = old[:, segmentations]
         both_missing = (old != old) & (new != new)  # NaN is the one value that differs from itself
         for cell in np.argwhere((old != new) & ~both_missing):
-            where = f"lesion {asked['lesion'][cell[0]]!r}"
+            lesion = asked["lesion"][cell[0]]
+            rows = [pair for pair in pairs if pair[0] == lesion]
+            if old.ndim == 2:
+                rows = [(lesion, asked["segmentation"][cell[1]])]
+            if name in MENDABLE and all(row in mended for row in rows):
+                continue
+            where = f"lesion {lesion!r}"
             if old.ndim == 2:
                 where += f", segmentation {asked['segmentation'][cell[1]]!r}"
             column = schema.MANIFEST_NAMES.get(name, name)

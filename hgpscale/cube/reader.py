@@ -84,11 +84,13 @@ class Tables:
         if "patient" in columns:
             front["patient"] = columns.pop("patient")
         front["image"] = _values(dataset, "image_path", ("lesion",))
+        asked = _values(dataset, "requested_label", _PAIR)
         for name, values in _by_segmentation(dataset).items():
             for i, segmentation in enumerate(segmentations):
                 column = pd.Series(values[:, i])
-                if name == "label":  # 0: not known; in a table that is an empty cell
-                    column = column.astype("Int64").mask(column == 0)
+                if name == "label":  # of a failed row: what the manifest asked for, if anything
+                    column = column.where(column != 0, asked[:, i]).astype("Int64")
+                    column = column.mask(column == 0)
                 front[schema.prefix(segmentation, "lesion", several=several) + name] = column
         names, blocks = self._features(dataset, segmentations)
         features = pd.DataFrame(np.concatenate(blocks, axis=1), columns=names)

@@ -8,7 +8,7 @@ Nothing that differs between two runs of the same work (times, host names, paths
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from hgpscale._version import __version__
-from hgpscale.catalog import FAMILIES, flat_name
+from hgpscale.catalog import FAMILIES
 from hgpscale.cube.store import local_path, open_store
 from hgpscale.errors import CubeError, SettingsError
 from hgpscale.record import expected_keys
@@ -177,26 +177,10 @@ def variables_of(settings: Settings, columns: tuple[Variable, ...] = ()) -> tupl
     return (*VARIABLES, *columns, *families)
 
 
-def reserved_names() -> frozenset[str]:
-    """Return the names that a manifest's own columns must not have: what a cube's folder holds already."""
-    families = [v.name for name, family in FAMILIES.items() for v in family_variables(name, family.names)]
-    return frozenset([*(v.name for v in VARIABLES), *families, *MANIFEST_NAMES.values(), "zarr.json"])
-
-
 def prefix(segmentation: str, region: str, *, several: bool) -> str:
     """Return what a flat column's name starts with: the segmentation where there are several, the region."""
     parts = [segmentation] * several + [region] * (region != "lesion")
     return "".join(f"{part}__" for part in parts)
-
-
-def flat_names(settings: Settings, segmentations: tuple[str, ...]) -> Iterator[str]:
-    """Yield the names of a flat export's columns that depend on the segmentation, and of its features."""
-    for segmentation in segmentations:
-        several = len(segmentations) > 1
-        yield from (prefix(segmentation, "lesion", several=several) + name for name in ("mask", "label", "roi"))
-        for region, image_type, family in expected_keys(settings):
-            start = prefix(segmentation, region, several=several)
-            yield from (start + flat_name(image_type, family, name) for name in settings.features[family])
 
 
 def create_root(folder: Path, settings: Settings, columns: Iterable[str]) -> zarr.Group:

@@ -27,7 +27,7 @@ class FamilyCount:
 
 @dataclass(frozen=True)
 class FailedRow:
-    """Families of one row of the manifest that failed for one and the same reason."""
+    """Families of one row of the manifest that failed, or lack a feature, for one and the same reason."""
 
     lesion: str
     segmentation: str
@@ -58,6 +58,8 @@ class CubeStatus:
         The same by family; a row counts once for each region and image type.
     failures
         What failed, in the order of the manifest.
+    notes
+        Families that are done, but of which a feature is undefined on that lesion and NaN.
     bytes, files
         What the cube takes on the disk.
     settings
@@ -75,6 +77,7 @@ class CubeStatus:
     pending: int
     families: tuple[FamilyCount, ...]
     failures: tuple[FailedRow, ...]
+    notes: tuple[FailedRow, ...]
     bytes: int
     files: int
     settings: Settings
@@ -92,13 +95,6 @@ class CubeStatus:
             ("size", f"{self.bytes / 1e6:.3g} MB in {self.files} files"),
             ("made by", f"hgpscale {self.versions['hgpscale']}, layout {self.versions['layout']}"),
         ]
-
-    def __str__(self) -> str:
-        lines = [f"{name:<8} {value}" for name, value in self.table()]
-        for failure in self.failures:
-            families = ", ".join(failure.families)
-            lines.append(f"{failure.lesion} ({failure.segmentation}) {families}: {failure.stage}: {failure.reason}")
-        return "\n".join(lines)
 
 
 def status(path: str | Path) -> CubeStatus:
@@ -129,6 +125,7 @@ def status(path: str | Path) -> CubeStatus:
             for name, counts in zip(families.index, families.to_numpy(), strict=True)
         ),
         failures=_failures(records[records["state"] == schema.FAILED]),
+        notes=_failures(records[(records["state"] == schema.DONE) & (records["error"] != "")]),
         bytes=sum(sizes),
         files=len(sizes),
         settings=schema.settings_of(cube.attrs, path),

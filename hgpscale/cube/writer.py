@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -65,6 +65,7 @@ class CubeWriter:
         cohort: Cohort,
         settings: Settings,
         *,
+        mended: bool = False,
         flush_records: int = 64,
         flush_seconds: float = 5.0,
     ) -> CubeWriter:
@@ -78,6 +79,9 @@ class CubeWriter:
             Every row of the manifest; a cube that exists must have been made from the same.
         settings
             What is extracted; a cube that exists must have been made with the same.
+        mended
+            Whether the manifest may name other files and labels for rows that failed or are pending; the cube
+            then takes them over.
         flush_records, flush_seconds
             `add` flushes when so many records wait, or when the last flush is so long ago.
 
@@ -106,8 +110,11 @@ class CubeWriter:
         try:
             store.sweep_partial(folder)
             identity.check_settings(path, root, settings)
-            identity.check_manifest(path, root, cohort)
-            return cls(folder, root, lock, flush_records=flush_records, flush_seconds=flush_seconds)
+            writer = cls(folder, root, lock, flush_records=flush_records, flush_seconds=flush_seconds)
+            identity.check_manifest(path, root, cohort, writer.failed() | writer.pending() if mended else ())
+            if mended:
+                writer._take_over(cohort)
+            return writer
         except BaseException:
             lock.close()
             raise
@@ -119,6 +126,36 @@ class CubeWriter:
     def failed(self) -> set[Row]:
         """Return the rows that are finished, but of which at least one key failed."""
         return set((self._rows & self._cells_with(schema.FAILED)) - self._pending)
+
+    def _take_over(self, cohort: Cohort) -> None:
+        """Write the manifest's files and labels of this run, in the cube's order of rows."""
+        tables = identity.manifest_tables(cohort)
+        lesions = [list(tables["lesion"]).index(name) for name in self._position["lesion"]]
+        segmentations = [list(tables["segmentation"]).index(name) for name in self._position["segmentation"]]
+        for name in identity.MENDABLE:
+            new = tables[name][lesions]
+            new = new[:, segmentations] if new.ndim == 2 else new
+            if (self._arrays[name][...] != new).any():
+                self._arrays[name][...] = new
+
+    def reset(self, rows: Iterable[Row]) -> None:
+        """Make rows pending again, at once: what they hold counts no more.
+
+        Raises
+        ------
+        CubeWriteError
+            The storage refused.
+
+        """
+        chosen = set(rows)
+        cells: dict[tuple[int, ...], Any] = {
+            (*self._cell(row), *self._key_position(key)): schema.PENDING for row in chosen for key in self._keys
+        }
+        try:
+            _update(self._arrays["state"], cells)
+        except OSError as error:
+            raise CubeWriteError(f"{self.path}: cannot write: {_reason(error)}; make room and try again") from error
+        self._pending |= chosen
 
     def digests(self) -> dict[Row, tuple[str, str]]:
         """Return the digests of image and mask behind every row that has numbers and is not pending.
@@ -223,6 +260,11 @@ class CubeWriter:
     def _cell(self, row: Row) -> tuple[int, int]:
         return self._position["lesion"][row[0]], self._position["segmentation"][row[1]]
 
+    def _key_position(self, key: Key) -> tuple[int, int, int]:
+        region, image_type, family = key
+        position = self._position
+        return position["region"][region], position["image_type"][image_type], position["family"][family]
+
     def _read_pending(self) -> set[Row]:
         return set(self._rows & self._cells_with(schema.PENDING))
 
@@ -231,15 +273,14 @@ class CubeWriter:
         position = self._position
         states = self._arrays["state"][...]
         hit = np.zeros(states.shape[:2], bool)
-        for region, image_type, family in self._keys:
-            key = position["region"][region], position["image_type"][image_type], position["family"][family]
-            hit |= states[:, :, *key] == state
+        for key in self._keys:
+            hit |= states[:, :, *self._key_position(key)] == state
         lesions, segmentations = list(position["lesion"]), list(position["segmentation"])
         return {(lesions[i], segmentations[j]) for i, j in np.argwhere(hit)}
 
 
 def _create(folder: Path, cohort: Cohort, settings: Settings) -> None:
-    identity.check_names(folder, cohort, settings)
+    identity.check_names(folder, cohort)
     columns = identity.manifest_columns(cohort)
     with store.draft(folder) as new:
         root = schema.create_root(new, settings, columns)

@@ -8,6 +8,7 @@ import multiprocessing.resource_tracker
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -145,6 +146,8 @@ def connect(address: str, timeout: float = 10) -> Iterator[Client]:
             "scheduler logs when it starts, such as tcp://10.0.0.1:8786"
         ) from error
     with client:
+        if not client.nthreads():
+            warnings.warn(f"the scheduler at {address} has no workers yet; waiting for the first one", stacklevel=2)
         yield client
 
 

@@ -34,10 +34,20 @@ def plan(
     lesions: dict[str, list[LesionTask]] = {}
     known: dict[str, str] = {}
     for row in cohort.rows:
-        image, key = str(row.image), (row.lesion, row.segmentation)
-        if key in pending:
-            task = LesionTask(row.lesion, row.segmentation, str(row.mask), row.label)
-            lesions.setdefault(image, []).append(task)
-        elif key in digests:
-            known[image], _ = digests[key]
+        if (row.lesion, row.segmentation) in digests:
+            known[str(row.image)], known[str(row.mask)] = digests[row.lesion, row.segmentation]
+    for row in cohort.rows:
+        if (row.lesion, row.segmentation) in pending:
+            mask = str(row.mask)
+            task = LesionTask(row.lesion, row.segmentation, mask, row.label, known.get(mask, ""))
+            lesions.setdefault(str(row.image), []).append(task)
     return [ScanTask(image, tuple(tasks), known.get(image, "")) for image, tasks in lesions.items()]
+
+
+def rows_to_retry(cohort: Cohort, failed: Container[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return the failed rows and all others of the same images.
+
+    A file that was mended is another file: what was computed of the old one must not stand beside the new numbers.
+    """
+    images = {row.image for row in cohort.rows if (row.lesion, row.segmentation) in failed}
+    return {(row.lesion, row.segmentation) for row in cohort.rows if row.image in images}

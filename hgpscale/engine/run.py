@@ -31,7 +31,7 @@ from hgpscale.cohort import read_manifest
 from hgpscale.cube import CubeWriter
 from hgpscale.engine.cluster import check_not_importing, connect, local_client
 from hgpscale.engine.events import Event, LesionDone, RowFailure, RunFinished, RunStarted, Summary
-from hgpscale.engine.plan import plan
+from hgpscale.engine.plan import plan, rows_to_retry
 from hgpscale.engine.plugin import WorkerSetup
 from hgpscale.engine.tasks import LesionTask, ScanTask, extract_prepared, read_scan
 from hgpscale.errors import EngineError, Failure, SettingsError, WorkerError
@@ -85,7 +85,8 @@ def extract(
     scheduler
         Address of a running Dask scheduler, such as ``tcp://10.0.0.1:8786``.
     retry_failed
-        Try the rows again that failed in an earlier run, after their files were mended.
+        Try the rows again that failed in an earlier run, and with them all other lesions of the same images: a
+        mended file is another file. The manifest may name other files and labels for rows that failed.
     on_event
         Called in this thread with each event; `hgpscale.engine.progress.observer` makes one.
 
@@ -111,11 +112,12 @@ def extract(
     chosen = Settings.of(settings)
     rows = read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort
     began = time.monotonic()
-    with closing(CubeWriter.open(cube, rows, chosen)) as writer:
-        failed = writer.failed()
-        wanted = writer.pending() | failed if retry_failed else writer.pending()
-        scans = plan(rows, wanted, writer.digests())
-        tally = _Tally(Path(cube), len(rows.rows), len(wanted), len(failed - wanted))
+    with closing(CubeWriter.open(cube, rows, chosen, mended=retry_failed)) as writer:
+        if retry_failed:
+            writer.reset(rows_to_retry(rows, writer.failed()))
+        pending = writer.pending()
+        scans = plan(rows, pending, writer.digests())
+        tally = _Tally(Path(cube), len(rows.rows), len(pending), len(writer.failed()))
         notify(RunStarted(tally.total, tally.pending))
         if scans:
             # The writer is left first, whatever happens: what has arrived is kept before the workers are stopped.
@@ -151,6 +153,7 @@ class _Tally:
         partial = tuple(
             RowFailure(*row, replace(failure, reason=f"{'/'.join(key)}: {failure.reason}"))
             for key, failure in record.failures.items()
+            if key not in record.values
         )
         self.done += 1
         self.partial += partial

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hgpscale.errors import FeatureError
+from hgpscale.errors import FeatureError, VoxelError
 from hgpscale.kernels.cast import LevelGrid, level_grid
 from hgpscale.kernels.neighbours import NeighbourCounts, count_neighbours
 from hgpscale.prepare.discretise import Discretised, discretise
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from hgpscale.settings import Settings
     from hgpscale.volume import Vector
+
+MAX_LEVELS = 2048
+"""13 co-occurrence matrices of this side take 0.4 GiB, and formulas several copies."""
 
 EPS = 2.220446049250313e-16
 """Added inside logarithms, as pyradiomics does: ``numpy.spacing(1)``."""
@@ -51,7 +54,19 @@ class Region:
 
     @cached_property
     def grid(self) -> LevelGrid:
-        """The levels' ranks where the voxels lie, padded as far as any neighbour is looked for."""
+        """The levels' ranks where the voxels lie, padded as far as any neighbour is looked for.
+
+        Raises
+        ------
+        VoxelError
+            More grey levels than texture matrices are made of.
+
+        """
+        found = self.discretised.levels.size
+        if found > MAX_LEVELS:
+            raise VoxelError(
+                f"the region has {found} grey levels, at most {MAX_LEVELS} are counted; choose a wider binWidth"
+            )
         return level_grid(self.discretised.ranks, self.mask, reach=max(1, *self.settings.distances))
 
     @cached_property

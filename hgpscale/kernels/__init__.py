@@ -11,7 +11,7 @@ def warm_up() -> None:
     """Compile every kernel, or load it from numba's cache on disk, so that no lesion pays for it."""
     import numpy as np
 
-    from hgpscale.kernels.bspline import interpolate_box, spline_coefficients
+    from hgpscale.kernels.bspline import interpolate_box, interpolate_points, spline_coefficients
     from hgpscale.kernels.cast import level_grid
     from hgpscale.kernels.digitize import digitize
     from hgpscale.kernels.distances import longest_distance
@@ -29,4 +29,5 @@ def warm_up() -> None:
     digitize(np.zeros(1), np.array([0.0, 1.0]))
     longest_distance(np.zeros((2, 3)), np.zeros(2, dtype=np.int64))
     at = np.zeros(1)
+    interpolate_points(np.ones((2, 2, 2)), (0, 0, 0), (2, 2, 2), np.zeros((1, 3)))
     interpolate_box(spline_coefficients(np.ones((2, 2, 2)), ((0, 2),) * 3), (0, 0, 0), (2, 2, 2), at, at, at, True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_LEVELS = int(np.iinfo(np.uint16).max)
+HIGHEST_RANK = int(np.iinfo(np.uint16).max)
 
 
 class LevelGrid(NamedTuple):
@@ -64,8 +64,8 @@ def level_grid(ranks: NDArray[Any], mask: NDArray[np.bool_], reach: int) -> Leve
     if mask.ndim != 3 or ranks.shape != (int(np.count_nonzero(mask)),):
         raise ValueError(f"{ranks.shape} ranks do not fit a mask of shape {mask.shape}")
     n_levels = int(ranks.max()) if ranks.size else 0
-    if n_levels > MAX_LEVELS:
-        raise ValueError(f"{n_levels} grey levels, at most {MAX_LEVELS} fit")
+    if n_levels > HIGHEST_RANK:
+        raise ValueError(f"{n_levels} grey levels, at most {HIGHEST_RANK} fit")
     box = np.zeros([n + 2 * reach for n in mask.shape], dtype=np.uint16)
     inside = box[tuple(slice(reach, reach + n) for n in mask.shape)]
     inside[mask] = ranks

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from hgpscale.settings import Settings
 
 MAX_BINS = 1_000_000
-MAX_LEVELS = 2048
-"""Levels found in one region: 13 co-occurrence matrices of this side take 0.4 GiB, and formulas several copies."""
 
 
 class Discretised(NamedTuple):
@@ -99,16 +97,12 @@ def discretise(values: NDArray[Any], settings: Settings) -> Discretised:
     Raises
     ------
     VoxelError
-        Too many bins or levels for any texture matrix to mean something.
+        See `bin_edges`.
 
     """
     level = digitize(values.astype(np.float64), bin_edges(values, settings))
     counts = np.bincount(level)
     levels = np.flatnonzero(counts)
-    if levels.size > MAX_LEVELS:
-        raise VoxelError(
-            f"the region has {levels.size} grey levels, at most {MAX_LEVELS} can be counted; choose a wider binWidth"
-        )
     rank_of = np.zeros(counts.size, dtype=np.int64)
     rank_of[levels] = np.arange(1, levels.size + 1)
     return Discretised(rank_of[level], levels, counts[levels])

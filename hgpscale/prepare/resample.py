@@ -20,8 +20,17 @@ if TYPE_CHECKING:
 _MARGINS = {"sitkBSpline": MARGIN + 3, "sitkNearestNeighbor": 2}
 
 
-def target_spacing(image: Geometry, roi: Volume, settings: Settings) -> tuple[float, float, float] | None:
-    """Return the spacing ``(z, y, x)`` to resample to, or None where the image has it already.
+def resampling_grid(image: Geometry, roi: Volume, settings: Settings) -> Geometry | None:
+    """Return the grid to resample image and region to; None: features are computed on the image's own grid.
+
+    That is so where no spacing or no interpolator is set, or the image has that spacing already.
+    """
+    spacing = _target_spacing(image, roi, settings)
+    return None if spacing is None else _target_grid(roi, spacing, settings.padDistance)
+
+
+def _target_spacing(image: Geometry, roi: Volume, settings: Settings) -> tuple[float, float, float] | None:
+    """Return the spacing ``(z, y, x)`` to resample to, or None.
 
     An axis of 0, and one along which the region is a single slice, keeps the mask's spacing.
     """
@@ -35,7 +44,7 @@ def target_spacing(image: Geometry, roi: Volume, settings: Settings) -> tuple[fl
     return None if np.allclose(image.spacing, (z, y, x)) else (z, y, x)
 
 
-def target_grid(roi: Volume, spacing: tuple[float, float, float], pad: int) -> Geometry:
+def _target_grid(roi: Volume, spacing: tuple[float, float, float], pad: int) -> Geometry:
     """Return the grid that pyradiomics resamples to.
 
     It covers the region's box and `pad` voxels more, but not more than the mask's own box, and is aligned so that

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hgpscale.cohort import Cohort, Problem
     from hgpscale.cube import CubeStatus
     from hgpscale.engine import Summary
@@ -78,18 +80,37 @@ def print_problems(problems: Sequence[Problem], cohort: Cohort) -> None:
 
 def print_summary(summary: Summary, *, quiet: bool) -> None:
     """Print how a run ended; `quiet`: only what failed, which otherwise was printed as it came."""
+    from hgpscale.cube import status
+
     if quiet:
         for failure in (*summary.failed, *summary.partial):
             _print(str(failure), to_stderr=True)
+    if summary.failed_before:
+        now = {row[:2] for row in (*summary.failed, *summary.partial)}
+        for old in status(summary.cube).failures:
+            if (old.lesion, old.segmentation) not in now:
+                _print(f"{old.lesion} ({old.segmentation}): failed before: {old.stage}: {old.reason}", to_stderr=True)
+    if quiet:
         return
+    before = summary.done_before - summary.failed_before
     parts = [f"{summary.done} done", f"{len(summary.failed)} failed"]
     if summary.partial:
         parts.append(f"{_count(len(summary.partial), 'feature family', 'feature families')} missing")
-    if summary.done_before:
-        parts.append(f"{summary.done_before} finished before")
+    if before:
+        parts.append(f"{before} done before")
     if summary.failed_before:
-        parts.append(f"{summary.failed_before} of them failed, `hgpscale status` says why, --retry-failed tries again")
+        parts.append(f"{summary.failed_before} failed before (--retry-failed tries again)")
     _print(f"{summary.cube}: {_count(summary.total, 'row')}, {', '.join(parts)}, {summary.seconds:.1f} s")
+
+
+def print_export(table: Path, status: CubeStatus) -> None:
+    """Print where a table is, and on stderr how many of its rows have empty cells."""
+    _print(str(table))
+    if status.failed or status.pending:
+        missing = (
+            f"{status.done} of {_count(status.rows, 'row')} done, {status.failed} failed, {status.pending} pending"
+        )
+        _print(f"{missing}: empty cells; hgpscale status says why", to_stderr=True)
 
 
 def print_status(status: CubeStatus) -> None:
@@ -98,10 +119,11 @@ def print_status(status: CubeStatus) -> None:
     _print("")
     families = [(f.family, f.done, f.failed, f.pending) for f in status.families]
     print_table(("family", "done", "failed", "pending"), families)
-    if status.failures:
-        _print("")
-        failures = [(f.lesion, f.segmentation, " ".join(f.families), f.stage, f.reason) for f in status.failures]
-        print_table(("lesion", "segmentation", "families", "stage", "reason"), failures)
+    for title, rows in (("failed", status.failures), ("done, with undefined features", status.notes)):
+        if rows:
+            _print("")
+            cells = [(row.lesion, row.segmentation, " ".join(row.families), row.stage, row.reason) for row in rows]
+            print_table(("lesion", "segmentation", "families", "stage", "reason"), cells, title)
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -59,6 +59,13 @@ def test_every_problem_of_every_row_in_one_pass(folder: Path) -> None:
     ]
 
 
+def test_a_path_is_read_as_a_manifest(folder: Path) -> None:
+    path = manifest(folder, "P1,L1,A,image.nii,size.nii", "P1,L2,A,gone.nii,good.nii")
+    problems = check_cohort(read_manifest(path))
+    assert len(problems) == 2
+    assert check_cohort(path) == check_cohort(str(path)) == problems
+
+
 def test_both_size_and_spacing_are_named(folder: Path) -> None:
     save(folder / "both.nii", (5, 5, 4), spacing=(1.5, 2.0, 3.0))
     problems = check_cohort(read_manifest(manifest(folder, "P1,L1,A,image.nii,both.nii")))

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 
 from hgpscale.cohort import read_image, read_mask
 from hgpscale.cohort.headers import inspect
-from hgpscale.cohort.images import itk_reason, read_geometry
+from hgpscale.cohort.images import as_labels, itk_reason, read_geometry
 from hgpscale.errors import ImageError
 
 
@@ -89,6 +90,23 @@ def test_stream_that_swells_beyond_the_claim_is_left_early(tmp_path: Path) -> No
 def test_missing_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(ImageError, match=f"{name}: the file is missing"):
         read_image(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=f"{name}: the file is missing") as caught:
+        read_mask(tmp_path / name)
+    copy = pickle.loads(pickle.dumps(caught.value))  # as a worker sends it
+    assert (type(copy), str(copy)) == (type(caught.value), str(caught.value))
+
+
+def test_only_a_missing_file_is_a_file_not_found(tmp_path: Path) -> None:
+    (tmp_path / "folder.nii").mkdir()
+    with pytest.raises(ImageError, match="is a folder") as caught:
+        read_image(tmp_path / "folder.nii")
+    assert not isinstance(caught.value, OSError)
+
+
+def test_a_broken_link_is_a_file_not_found(tmp_path: Path) -> None:
+    (tmp_path / "link.nii").symlink_to(tmp_path / "nowhere.nii")
+    with pytest.raises(FileNotFoundError, match=r"link\.nii: is a broken link"):
+        read_image(tmp_path / "link.nii")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -192,6 +210,26 @@ def test_what_is_no_label_is_refused(tmp_path: Path, stored: str, value: float, 
     with pytest.raises(ImageError) as caught:
         read_mask(path)
     assert str(caught.value).startswith(f"{path}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (np.array([[[True, False]]]), "uint8"),
+        (np.array([[[0, 300]]]), "uint16"),
+        (np.array([[[0.0, 70000.0]]]), "uint32"),
+    ],
+)
+def test_labels_of_an_array_in_memory(array: np.ndarray, expected: str) -> None:
+    labels = as_labels(array)
+    assert labels.dtype == expected
+    np.testing.assert_array_equal(labels, array)
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 2, 2)), np.array([[["1"]]]), np.array([[[1j]]])])
+def test_an_array_that_cannot_be_labels_is_refused(array: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="expected integers or floats"):
+        as_labels(array)
 
 
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -4,11 +4,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hgpscale.cohort import Cohort, read_manifest
+from hgpscale.cube import CubeWriter, open_cube
 from hgpscale.errors import ManifestError
+from hgpscale.settings import Settings
 
 
 def written(folder: Path, text: str, name: str = "cohort.csv") -> Path:
@@ -109,7 +111,7 @@ PERCENT = "hgp_desmoplastic,hgp_replacement,hgp_pushing"
         (f"{HEAD},label\nP,L,a,b,0\n", "line 2: label is '0', expected a whole number of at least 1"),
         (f"{HEAD},label\nP,L,a,b,1.5\n", "line 2: label is '1.5', expected a whole number of at least 1"),
         (f"{HEAD},label\nP,L,a,b,-1\n", "line 2: label is '-1', expected a whole number of at least 1"),
-        (f"{HEAD},split\nP,L,a,b,test\n", "line 2: split is 'test', expected train or external"),
+        (f"{HEAD},split\nP,L,a,b,test\n", "line 2: split is 'test', expected train or external, or an empty cell"),
         (
             f"{HEAD}\nP,L,a,b\nQ,M,a,b\nP,L,a,c\n",
             "line 4: lesion 'L' with segmentation 'default' is on line 2 already: give each its own id",
@@ -160,7 +162,15 @@ PERCENT = "hgp_desmoplastic,hgp_replacement,hgp_pushing"
         (f",{HEAD}\n0,P,L,a,b\n", "column 1 has no name; name it, or save the table without its index"),
         (f"{HEAD},state\nP,L,a,b,c\n", "column 'state': the name is reserved for the cube; rename it"),
         (f"{HEAD},glcm_feature\nP,L,a,b,c\n", "column 'glcm_feature': the name is reserved"),
-        (f"{HEAD},rim__x\nP,L,a,b,c\n", "column 'rim__x': the name is reserved"),
+        (f"{HEAD},rim__x\nP,L,a,b,c\n", "column 'rim__x': '__' is reserved for the cube; rename it"),
+        (f"{HEAD},requested_label\nP,L,a,b,c\n", "column 'requested_label': the name is reserved for the cube"),
+        (f"{HEAD},original_glcm_Contrast\nP,L,a,b,c\n", "column 'original_glcm_Contrast': the name is reserved"),
+        (f"{HEAD},ROI\nP,L,a,b,c\n", "column 'ROI': the name is reserved for the cube, where it is written 'roi'"),
+        (
+            f"{HEAD},Age,age,a/b\nP,L,a,b,1,2,3\n",
+            "column 'age': it differs from column 'Age' by case alone; column 'a/b': the name holds a slash, so the "
+            "cube cannot store it; rename them",
+        ),
         (f"{HEAD}\n", "it has a header and no rows"),
         ("", "the file is empty; expected a header and a row for each lesion"),
         (f'{HEAD}\nP,L,"a,b\n', "is not CSV"),
@@ -168,6 +178,47 @@ PERCENT = "hgp_desmoplastic,hgp_replacement,hgp_pushing"
 )
 def test_refusals_name_line_and_value(tmp_path: Path, text: str, said: str) -> None:
     assert said in refusal(tmp_path, text)
+
+
+NAMES = st.one_of(
+    st.sampled_from(
+        ["state", "State", "requested_label", "Image", "zarr.json", "glcm", "glcm_feature", "PATIENT", "Age", "age"]
+    ),
+    st.sampled_from(["original_glcm_Contrast", "RAD__mask", "a/b", "a\\b", "..", "x.partial", "n" * 255, "n" * 256]),
+    st.text(st.characters(codec="utf-8", exclude_characters=',"\0'), min_size=1, max_size=4).map(str.strip),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(names=st.lists(NAMES.filter(bool), min_size=1, max_size=2, unique=True))
+def test_whatever_is_read_has_names_that_a_cube_can_hold(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("names")
+    path = folder / "cohort.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([[*HEAD.split(","), *names], ["P", "L", "a", "b", *names]])
+    try:
+        cohort = read_manifest(path)
+    except ManifestError:
+        return  # what is refused, and in which words, is above
+    few = Settings.from_parameters({"featureClass": {"glcm": ["Contrast"]}})
+    for _ in range(2):  # made, then resumed
+        with CubeWriter.open(folder / "c.zarr", cohort, few):
+            pass
+    frame = open_cube(folder / "c.zarr").hgp.to_frame()
+    assert frame.columns.is_unique
+    assert set(names) <= set(frame.columns)
+
+
+def test_split_may_be_unknown(tmp_path: Path) -> None:
+    cohort = read(tmp_path, f"{HEAD},split\nP,L,a,b,train\nQ,M,a,b,\n")
+    assert list(cohort.columns["split"]) == ["train", ""]
+
+
+def test_a_manifest_that_is_not_there_is_a_file_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone\.csv: the file is missing; expected a manifest"):
+        read_manifest(tmp_path / "gone.csv")
 
 
 @pytest.mark.parametrize("total", [99.5, 100.5])

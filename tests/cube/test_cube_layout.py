@@ -15,8 +15,9 @@ import xarray as xr
 import zarr
 from cube_cases import BROKEN, FLAT, SMALL, cohort, files, record, write
 
+from hgpscale.catalog import CUBE_NAMES, reserved_names
 from hgpscale.cube import LAYOUT_VERSION, CubeWriter, open_cube
-from hgpscale.cube.schema import column_values, reserved_names
+from hgpscale.cube.schema import VARIABLES, column_values, variables_of
 from hgpscale.errors import CubeError
 from hgpscale.settings import Settings
 
@@ -261,7 +262,11 @@ def test_addresses_are_refused() -> None:
         open_cube("s3://bucket/cube.zarr")
 
 
-def test_reserved_names_are_all_variables(path: Path) -> None:
+def test_reserved_names_are_all_variables_and_columns_of_the_export(path: Path) -> None:
     own = {"patient", "centre", "age", "dose"}
-    assert set(open_cube(path).variables) - own <= reserved_names()
+    cube = open_cube(path)
+    assert set(cube.variables) - own <= reserved_names()
+    assert {name for name in cube.hgp.to_frame() if "__" not in name} - own <= reserved_names()
+    assert {variable.name for variable in variables_of(Settings())} <= reserved_names()
+    assert {variable.name for variable in VARIABLES} <= set(CUBE_NAMES)
     assert not own & reserved_names()

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from hgpscale.engine.tasks import LesionTask, PreparedLesion, ScanTask, extract_lesion, extract_prepared, read_scan
+from hgpscale.cohort import read_mask
+from hgpscale.engine import tasks
+from hgpscale.engine.tasks import LesionTask, PreparedLesion, ScanTask, extract_prepared, read_scan
 from hgpscale.errors import GeometryError, ImageError, MaskError, VoxelError
 from hgpscale.record import Record, expected_keys
 from hgpscale.settings import Settings
+from hgpscale.single import extract_lesion
 
 SHAPE = (8, 20, 24)
 SPACING = (0.8, 0.9, 2.5)
@@ -63,8 +66,8 @@ def test_only_the_lesion_and_no_more_leaves_the_read_task(image: Path, tmp_path:
     mask = write(tmp_path / "mask.nii.gz", box())
     (item,) = read_scan(ScanTask(str(image), (LesionTask("a", "RAD", str(mask)),)), Settings())
     assert isinstance(item, PreparedLesion)
-    assert item.image.array.shape == (4, 10, 12)
-    np.testing.assert_array_equal(item.image.array, ct()[2:6, 4:14, 5:17])
+    assert item.cut.image.array.shape == (4, 10, 12)
+    np.testing.assert_array_equal(item.cut.image.array, ct()[2:6, 4:14, 5:17])
 
 
 def _empty(mask: Array) -> None:
@@ -158,12 +161,32 @@ def test_correct_mask_refuses_a_region_outside_of_the_image(image: Path, tmp_pat
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("spacing", [None, [1, 1, 1]])
-def test_correct_mask_is_pyradiomics(image: Path, tmp_path: Path, spacing: list[float] | None) -> None:
+@pytest.mark.parametrize("spacing", [None, [1, 1, 1], [0.8, 0.9, 2.5], [0, 0, 2.5]], ids=str)
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"origin": (-10.3, -19.0, 30.4), "spacing": (0.8, 0.9, 2.4)},
+        {"origin": (-8.4, -18.2, 30.0), "spacing": (0.8, 0.9, 2.5)},
+    ],
+    ids=["other spacing", "shifted by whole voxels"],
+)
+def test_correct_mask_is_pyradiomics(
+    image: Path, tmp_path: Path, grid: dict[str, Any], spacing: list[float] | None
+) -> None:
     from reference import assert_same
 
-    mask = write(tmp_path / "mask.nrrd", box()[:, 1:], origin=(-10.3, -19.0, 30.4), spacing=(0.8, 0.9, 2.4))
+    mask = write(tmp_path / "mask.nrrd", box()[:, 1:], **grid)
     setting = {"correctMask": True, "resampledPixelSpacing": spacing}
+    assert_same(sitk.ReadImage(str(image)), sitk.ReadImage(str(mask)), setting)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("size", [480, 1000, 1500])
+def test_the_smallest_size_counts_voxels_after_resampling(image: Path, tmp_path: Path, size: int) -> None:
+    from reference import assert_same
+
+    mask = write(tmp_path / "mask.nrrd", box())
+    setting = {"minimumROISize": size, "resampledPixelSpacing": [0.8, 0.9, 1]}
     assert_same(sitk.ReadImage(str(image)), sitk.ReadImage(str(mask)), setting)
 
 
@@ -179,10 +202,15 @@ def test_voxels_that_are_no_numbers(tmp_path: Path, bad: float, settings: Settin
     assert "NaN or infinite" in failure.reason
 
 
-def test_no_numbers_far_from_the_lesion_do_no_harm(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(), Settings(resampledPixelSpacing=(1, 1, 1), interpolator="sitkNearestNeighbor")],
+    ids=["stored", "nearest neighbour"],
+)
+def test_no_numbers_outside_of_the_lesion_do_no_harm(tmp_path: Path, settings: Settings) -> None:
     voxels = ct().astype(np.float32)
     voxels[0, 0, 0] = np.nan
-    record = run(write(tmp_path / "ct.mha", voxels), write(tmp_path / "mask.mha", box()))
+    record = run(write(tmp_path / "ct.mha", voxels), write(tmp_path / "mask.mha", box()), settings)
     assert not record.failures
 
 
@@ -226,6 +254,56 @@ def test_an_image_that_changed_since_is_refused(image: Path, tmp_path: Path) -> 
     assert isinstance(item, Record)
     assert item.failure is not None
     assert "changed since other lesions of it were extracted" in item.failure.reason
+
+
+def test_a_mask_that_changed_since_is_refused(image: Path, tmp_path: Path) -> None:
+    mask = write(tmp_path / "mask.nii.gz", box())
+    before = run(image, mask).mask_digest
+    task = ScanTask(str(image), (LesionTask("a", "RAD", str(mask), mask_digest=before),))
+    assert isinstance(read_scan(task, Settings())[0], PreparedLesion)
+    write(mask, np.roll(box(), 1, axis=0))
+    (item,) = read_scan(task, Settings())
+    assert isinstance(item, Record)
+    assert item.failure is not None
+    assert f"{mask}: changed since other lesions of it were extracted" in item.failure.reason
+
+
+def test_a_label_map_is_read_once_for_its_lesions(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = box()
+    two[6:, :4, :4] = 2
+    mask = write(tmp_path / "mask.nii.gz", two)
+    read: list[str] = []
+
+    def counted(path: str) -> Any:
+        read.append(path)
+        return read_mask(path)
+
+    monkeypatch.setattr(tasks, "read_mask", counted)
+    lesions = tuple(LesionTask(str(label), "RAD", str(mask), label) for label in (1, 2))
+    items = read_scan(ScanTask(str(image), lesions), Settings())
+    assert [item.cut.label for item in items if isinstance(item, PreparedLesion)] == [1, 2]
+    assert read == [str(mask)]
+
+
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        (np.full(SHAPE, 0.7, np.float32), "the mask is fractional"),
+        (np.full(SHAPE, -1, np.int16), "negative labels"),
+        (np.full(SHAPE, np.nan, np.float32), "NaN"),
+    ],
+)
+def test_masks_in_memory_are_checked_as_those_in_files(mask: Array, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        extract_lesion(sitk.GetImageFromArray(ct()), sitk.GetImageFromArray(mask))
+
+
+def test_too_many_grey_levels_leave_the_other_classes(tmp_path: Path) -> None:
+    voxels = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+    whole = np.ones(SHAPE, np.uint8)
+    record = run(write(tmp_path / "ct.mha", voxels), write(tmp_path / "mask.mha", whole), Settings(binWidth=1))
+    assert {family for _, _, family in record.values} == {"firstorder", "shape"}
+    assert "the region has 3840 grey levels, at most 2048" in record.failures["lesion", "original", "glcm"].reason
 
 
 def test_extract_lesion_from_paths_images_and_parameters(image: Path, tmp_path: Path) -> None:

@@ -76,13 +76,14 @@ def test_phantoms_at_1_mm(phantom: tuple[sitk.Image, sitk.Image]) -> None:
 
 
 @settings(max_examples=150)
-@given(phantoms(), texture_settings())
+@given(phantoms(shortest=3), texture_settings())
 def test_settings(phantom: tuple[sitk.Image, sitk.Image], setting: dict[str, Any]) -> None:
     # No neighbour fits and too many bins for the values: pyradiomics refuses the lesion, hgpscale only the families.
     theirs = reference_features(*phantom, setting)
     ours = our_features(*phantom, setting)
     if theirs is None and ours is not None:
-        assert all(np.isnan(value) for name, value in ours.items() if "_gldm_" in name)
+        lost = {name.split("_")[1] for name, value in ours.items() if np.isnan(value)}
+        assert lost >= {"glcm", "gldm", "ngtdm"}
         return
     assert_same(*phantom, setting)
 
@@ -128,7 +129,7 @@ def test_deprecated_features_that_pyradiomics_still_computes() -> None:
     radiomics()
     import radiomics.featureextractor as reference_extractor
 
-    from hgpscale.engine.tasks import extract_lesion
+    from hgpscale.single import extract_lesion
 
     rng = np.random.default_rng(1)
     image = sitk.GetImageFromArray(rng.normal(0, 50, (6, 7, 8)).astype(np.int16))

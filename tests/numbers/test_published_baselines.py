@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hgpscale.catalog import FAMILIES
-from hgpscale.engine.tasks import extract_lesion
+from hgpscale.single import extract_lesion
 
 pytestmark = pytest.mark.shared_data
 

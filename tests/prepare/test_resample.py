@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import DTYPES, _direction
 
-from hgpscale.prepare.resample import needed_box, resample_image, target_grid, target_spacing
+from hgpscale.prepare.resample import needed_box, resample_image, resampling_grid
 from hgpscale.prepare.roi import select
 from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, Volume
@@ -57,10 +57,9 @@ def test_a_crop_gives_the_bits_of_the_whole(
 ) -> None:
     image, roi = Volume.of(scan[0]), select(Volume.of(scan[1]), 1)
     chosen = Settings(resampledPixelSpacing=spacing, interpolator=interpolator)
-    step = target_spacing(image.geometry, roi, chosen)
-    assume(step is not None)
-    assert step is not None
-    grid = target_grid(roi, step, chosen.padDistance)
+    grid = resampling_grid(image.geometry, roi, chosen)
+    assume(grid is not None)
+    assert grid is not None
     crop = image.crop(*needed_box(image.geometry, grid, interpolator))
     ours = resample_image(crop, grid, interpolator)
     theirs = resampled_by_itk(scan[0], grid, getattr(sitk, interpolator))
@@ -71,7 +70,7 @@ def test_a_crop_gives_the_bits_of_the_whole(
 def test_an_image_that_has_the_spacing_is_left_alone() -> None:
     mask = Volume.of(sitk.GetImageFromArray(np.ones((4, 4, 4), np.uint8)))
     chosen = Settings(resampledPixelSpacing=(1, 1, 1))
-    assert target_spacing(mask.geometry, select(mask, 1), chosen) is None
+    assert resampling_grid(mask.geometry, select(mask, 1), chosen) is None
 
 
 def test_an_axis_of_0_and_a_single_slice_keep_their_spacing() -> None:
@@ -79,5 +78,10 @@ def test_an_axis_of_0_and_a_single_slice_keep_their_spacing() -> None:
     image.SetSpacing((0.7, 0.8, 3.0))
     mask = Volume.of(image)
     slab = mask.crop((2, 0, 0), (3, 5, 6))
-    assert target_spacing(mask.geometry, slab, Settings(resampledPixelSpacing=(1, 1, 1))) == (3.0, 1.0, 1.0)
-    assert target_spacing(mask.geometry, mask, Settings(resampledPixelSpacing=(2, 0, 2))) == (2.0, 0.8, 2.0)
+    for roi, asked, expected in (
+        (slab, (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)),
+        (mask, (2.0, 0.0, 2.0), (2.0, 0.8, 2.0)),
+    ):
+        grid = resampling_grid(mask.geometry, roi, Settings(resampledPixelSpacing=asked))
+        assert grid is not None
+        assert grid.spacing == expected
