@@ -196,7 +196,11 @@ def _check_names(path: Path, columns: list[str]) -> None:
         close = {name: difflib.get_close_matches(name, [c.lower() for c in columns], n=1) for name in missing}
         lower = {name.lower(): name for name in columns}
         hints = [f"rename {lower[near[0]]!r} to {name!r}?" for name, near in close.items() if near]
-        hints += [f"cells are separated by {mark!r}, expected ','" for mark in ";\t" if mark in columns[0]][:1]
+        hints += [
+            f"cells are separated by {mark!r}, expected ',' (in Excel: save as CSV UTF-8, comma delimited)"
+            for mark in ";\t"
+            if mark in columns[0]
+        ][:1]
         raise ManifestError(
             f"{path}: column {', '.join(map(repr, missing))} is missing; found: {', '.join(columns)}"
             + "".join(f"; {hint}" for hint in hints)

@@ -73,7 +73,7 @@ def _read_csv(path: Path) -> Table:
             header = next(reader, None)
             if not header:
                 raise ManifestError(f"{path}: the file is empty; expected a header and a row for each lesion")
-            table = Table([name.strip() for name in header], [], [], [])
+            table = Table(_without_empty_end([name.strip() for name in header], 1), [], [], [])
             line = reader.line_num + 1
             for cells in reader:
                 # a quoted cell can span lines: the row starts on the line after the last one's end
@@ -91,11 +91,19 @@ def _read_csv(path: Path) -> Table:
 def _add_row(table: Table, cells: list[str], line: int) -> None:
     if not any(cells):
         return
+    cells = _without_empty_end(cells, len(table.columns))
     if len(cells) != len(table.columns):
         table.problems.append((line, f"it has {len(cells)} cells, the header has {len(table.columns)}"))
         return
     table.rows.append(dict(zip(table.columns, cells, strict=True)))
     table.lines.append(line)
+
+
+def _without_empty_end(cells: list[str], keep: int) -> list[str]:
+    """Drop empty cells at the end, down to `keep`: spreadsheets write columns that were once touched."""
+    while len(cells) > keep and not cells[-1]:
+        cells = cells[:-1]
+    return cells
 
 
 def _read_parquet(path: Path) -> Table:

@@ -156,9 +156,10 @@ PERCENT = "hgp_desmoplastic,hgp_replacement,hgp_pushing"
             "column 'patient', 'mask' is missing; found: Patient, image, msk; rename 'Patient' to 'patient'?; "
             "rename 'msk' to 'mask'?",
         ),
-        ("patient;image;mask\nP;a;b\n", "cells are separated by ';', expected ','"),
+        ("patient;image;mask\nP;a;b\n", "cells are separated by ';', expected ',' (in Excel:"),
         (f"{HEAD},hgp_pushing\nP,L,a,b,0\n", "column 'hgp_desmoplastic', 'hgp_replacement' is missing"),
         (f"{HEAD},mask\nP,L,a,b,c\n", "column 'mask' appears twice; keep one"),
+        ("patient,,image,mask\nP,,a,b\n", "column 2 has no name; name it, or save the table without its index"),
         (f",{HEAD}\n0,P,L,a,b\n", "column 1 has no name; name it, or save the table without its index"),
         (f"{HEAD},state\nP,L,a,b,c\n", "column 'state': the name is reserved for the cube; rename it"),
         (f"{HEAD},glcm_feature\nP,L,a,b,c\n", "column 'glcm_feature': the name is reserved"),
@@ -380,3 +381,9 @@ def test_whatever_is_written_is_read_back(
     assert list(cohort.columns["note"]) == notes
     assert cohort.columns["number"].dtype == "float64"
     assert list(cohort.columns["number"]) == numbers
+
+
+def test_columns_that_a_spreadsheet_once_touched_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "cohort.csv").write_text("patient,image,mask,,\nP,a,b,,\n,,,,\n")
+    (row,) = read_manifest(tmp_path / "cohort.csv").rows
+    assert (row.patient, row.mask_text) == ("P", "b")
