@@ -1,7 +1,8 @@
 """The command line: one thin command for each public function, no logic.
 
 Exit status: 0 done; 1 something about single rows' files or lesions failed; 2 manifest, settings, cube or usage
-wrong, or the storage or the scheduler failed; 130 interrupted. Whatever is imported at the top is paid for by ``hgpscale --help``: the rest waits.
+wrong, or the storage or the scheduler failed; 130 interrupted. Whatever is imported at the top is paid for by
+``hgpscale --help``: the rest waits.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_a_fine_ball_has_the_volume_and_diameter_of_a_ball() -> None:
 def test_a_box_by_hand() -> None:
     found = shape(np.ones((2, 3, 5), dtype=bool), (2.0, 1.0, 0.5))
     assert found["VoxelVolume"] == 30
-    # Vertices lie in the middle of outer faces. In a slice: from face to face along y, from first to last centre along x.
+    # Vertices lie in the middle of outer faces: here from face to face along y, from centre to centre along x.
     assert found["Maximum2DDiameterSlice"] == pytest.approx(np.hypot(3 * 1.0, 4 * 0.5), rel=1e-12)
     variances = sorted(step**2 * (n**2 - 1) / 12 for n, step in ((2, 2.0), (3, 1.0), (5, 0.5)))
     lengths = [found[name] for name in ("LeastAxisLength", "MinorAxisLength", "MajorAxisLength")]
