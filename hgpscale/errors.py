@@ -26,7 +26,7 @@ class ManifestError(HgpscaleError, ValueError):
     stage = "manifest"
 
 
-class MissingManifestError(ManifestError, FileNotFoundError):
+class MissingManifestError(FileNotFoundError, ManifestError):
     """There is no manifest at that path."""
 
 
@@ -42,7 +42,7 @@ class CubeError(HgpscaleError, ValueError):
     stage = "cube"
 
 
-class CubeWriteError(CubeError, OSError):
+class CubeWriteError(OSError, CubeError):
     """The cube's storage refused a write: no room, no permission, a lost mount."""
 
 
@@ -58,7 +58,7 @@ class ImageError(HgpscaleError, ValueError):
     stage = "read"
 
 
-class MissingFileError(ImageError, FileNotFoundError):
+class MissingFileError(FileNotFoundError, ImageError):
     """There is no image or mask file at that path."""
 
 

@@ -34,8 +34,9 @@ def plan(
     lesions: dict[str, list[LesionTask]] = {}
     known: dict[str, str] = {}
     for row in cohort.rows:
-        if (row.lesion, row.segmentation) in digests:
-            known[str(row.image)], known[str(row.mask)] = digests[row.lesion, row.segmentation]
+        key = row.lesion, row.segmentation
+        if key in digests and key not in pending:
+            known[str(row.image)], known[str(row.mask)] = digests[key]
     for row in cohort.rows:
         if (row.lesion, row.segmentation) in pending:
             mask = str(row.mask)

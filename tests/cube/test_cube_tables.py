@@ -137,7 +137,6 @@ def test_status_counts(raters: Path) -> None:
     assert found.versions["layout"] == "1"
     assert found.versions["shape"] == "1"
     assert ("failed", "2 (1 in part)") in found.table()
-    assert f"b (RAD) firstorder, shape: read: {BROKEN.reason}" in str(found)
 
 
 def test_status_of_a_new_cube(tmp_path: Path) -> None:
