@@ -7,11 +7,13 @@ import logging
 import multiprocessing.resource_tracker
 import os
 import signal
+import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 
 import dask
 import distributed.comm
@@ -156,6 +158,41 @@ async def _probe(address: str, timeout: float) -> None:
     arguments = Security().get_connection_args("client")
     comm = await asyncio.wait_for(distributed.comm.connect(address, **arguments), timeout)
     await comm.close()
+
+
+@contextmanager
+def interrupts_remembered() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C work as ever, and yield a function that raises it again where it was lost.
+
+    An exception that a signal raises inside a destructor, such as that of a Dask future, is dropped by Python; the run
+    would go on as if nothing had been pressed.
+    """
+    noticed: list[int] = []
+
+    def again() -> None:
+        if noticed:
+            raise KeyboardInterrupt
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = [number for number, handler in handlers.items() if handler is signal.default_int_handler]
+    if threading.current_thread() is not threading.main_thread() or not ours:
+        yield again
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        noticed.append(number)
+        signal.default_int_handler(number, frame)
+
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda dropped: None if dropped.exc_type is KeyboardInterrupt else hook(dropped)
+    for number in ours:
+        signal.signal(number, remember)
+    try:
+        yield again
+    finally:
+        sys.unraisablehook = hook
+        for number in ours:
+            signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerErro
 from hgpscale._version import __version__
 from hgpscale.cohort import read_manifest
 from hgpscale.cube import CubeWriter
-from hgpscale.engine.cluster import check_not_importing, connect, local_client
+from hgpscale.engine.cluster import check_not_importing, connect, interrupts_remembered, local_client
 from hgpscale.engine.events import Event, LesionDone, RowFailure, RunFinished, RunStarted, Summary
 from hgpscale.engine.plan import plan, rows_to_retry
 from hgpscale.engine.plugin import WorkerSetup
@@ -121,10 +121,11 @@ def extract(
         notify(RunStarted(tally.total, tally.pending))
         if scans:
             # The writer is left first, whatever happens: what has arrived is kept before the workers are stopped.
-            with _cluster(client, workers, scheduler) as connected, writer:
+            with _cluster(client, workers, scheduler) as connected, writer, interrupts_remembered() as check_interrupt:
                 for record in stream_records(connected, scans, chosen):
                     writer.add(record)
                     notify(tally.add(record))
+                    check_interrupt()
     summary = tally.summary(time.monotonic() - began)
     notify(RunFinished(summary))
     return summary

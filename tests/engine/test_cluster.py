@@ -11,7 +11,7 @@ import dask
 import psutil
 import pytest
 
-from hgpscale.engine.cluster import connect, local_client
+from hgpscale.engine.cluster import connect, interrupts_remembered, local_client
 from hgpscale.errors import EngineError, SettingsError
 
 
@@ -25,6 +25,22 @@ def _process_facts() -> dict[str, Any]:
         "itk": sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(),
         "pools": [pool["num_threads"] for pool in threadpoolctl.threadpool_info()],
     }
+
+
+def test_an_interrupt_that_a_destructor_drops_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    reported: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    with interrupts_remembered() as again:
+        again()
+        Dropping()
+        assert not reported
+        with pytest.raises(KeyboardInterrupt):
+            again()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_local_workers_listen_on_loopback_only_and_leave_no_trace(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def test_ctrl_c_keeps_what_arrived_and_stops_quietly(
         (os.killpg if to_group else os.kill)(driver.pid, signal.SIGINT)
         _, messages = driver.communicate(timeout=30)
     assert time.monotonic() - began < 15
-    assert driver.returncode == -signal.SIGINT
+    assert driver.returncode == -signal.SIGINT, messages
     # One traceback, the driver's own: workers and cluster are silent.
     assert messages.count("Traceback") == 1
     assert messages.rstrip().endswith("KeyboardInterrupt")
