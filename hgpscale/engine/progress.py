@@ -44,9 +44,10 @@ class ProgressBar:
             MofNCompleteColumn(),
             TextColumn("lesions, {task.fields[failed]} failed, {task.fields[rate]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
         )
-        self._task = self._progress.add_task("", start=False, failed=0, rate="", visible=False)
+        self._task = self._progress.add_task("", start=False, failed=0, rate="starting workers", visible=False)
         self._failed = 0
 
     def __enter__(self) -> Self:
