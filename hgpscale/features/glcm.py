@@ -55,7 +55,10 @@ class Pairs:
             raise FeatureError(
                 f"no two voxels of the region are neighbours at distance {settings.distances}: there is no pair"
             )
-        return cls(p[:, :, total > 0] / total[total > 0], region.discretised.levels.astype(np.float64))
+        # Unlike a boolean index, compress keeps C order: sums then run in pyradiomics' order, and a deviation that is
+        # exactly 0 there is 0 here.
+        p = np.compress(total > 0, p, axis=2) / total[total > 0]
+        return cls(p, region.discretised.levels.astype(np.float64))
 
     @cached_property
     def i(self) -> Array:

@@ -106,6 +106,16 @@ def test_resampling(phantom: tuple[sitk.Image, sitk.Image], setting: dict[str, A
     assert_same(*phantom, setting)
 
 
+@pytest.mark.parametrize("seed", [834, 1100, 1122, 1174, 1191])
+def test_directions_of_one_level_only(seed: int) -> None:
+    # Few pairs a direction: a level's deviation must be exactly 0 where pyradiomics' is, or Correlation is off by 1/13.
+    rng = np.random.default_rng(seed)
+    voxels = np.clip(rng.normal(60, 40, (3, 3, 3)), 0, None).astype(np.uint16)
+    mask = np.ones((3, 3, 3), np.uint8) if rng.random() < 0.4 else (rng.random((3, 3, 3)) < 0.5).astype(np.uint8)
+    setting = {"distances": [2], "symmetricalGLCM": False, "minimumROIDimensions": 1, "binCount": 4}
+    assert_same(sitk.GetImageFromArray(voxels), sitk.GetImageFromArray(mask), setting)
+
+
 def test_names_are_the_107_defaults_in_pyradiomics_order() -> None:
     rng = np.random.default_rng(0)
     image = sitk.GetImageFromArray(rng.normal(0, 50, (6, 6, 6)).astype(np.int16))
