@@ -183,11 +183,6 @@ class Settings(BaseModel):
             raise ValueError("resampledPixelSpacing keeps every axis: give at least one spacing above 0, or null")
         return self
 
-    @property
-    def resamples(self) -> bool:
-        """Whether image and mask go to another grid; pyradiomics' rule."""
-        return self.resampledPixelSpacing is not None and self.interpolator is not None
-
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], source: str = "settings") -> Settings:
         """Build settings from the content of a pyradiomics parameter file.

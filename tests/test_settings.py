@@ -23,7 +23,7 @@ def parameters(**setting: Any) -> dict[str, Any]:
 def test_defaults_are_pyradiomics() -> None:
     settings = Settings()
     assert (settings.binWidth, settings.padDistance, settings.distances) == (25, 5, (1,))
-    assert not settings.resamples
+    assert settings.resampledPixelSpacing is None
     assert sum(len(names) for names in settings.features.values()) == 107
 
 
@@ -59,7 +59,7 @@ def test_written_settings_read_back_the_same(setting: dict[str, Any]) -> None:
 
 def test_no_interpolator_survives_writing(tmp_path: Path) -> None:
     settings = Settings.from_parameters(parameters(resampledPixelSpacing=[1, 1, 1], interpolator=None))
-    assert not settings.resamples
+    assert settings.interpolator is None
     settings.write(tmp_path / "params.yaml")
     assert Settings.read(tmp_path / "params.yaml") == settings
 
