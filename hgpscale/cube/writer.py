@@ -115,6 +115,9 @@ class CubeWriter:
             if mended:
                 writer._take_over(cohort)
             return writer
+        except OSError as error:
+            lock.close()
+            raise CubeWriteError(f"{path}: cannot open the cube: {_reason(error)}") from error
         except BaseException:
             lock.close()
             raise
