@@ -1,4 +1,4 @@
-"""Every feature family and feature: the one table that settings, formulas, cube and docs agree on.
+"""Every image type, feature family and feature: the tables that settings, formulas, cube and docs agree on.
 
 From it follow the names that a manifest's own columns cannot have (`column_problems`).
 
@@ -10,11 +10,19 @@ the same grey levels; pyradiomics' bins are not IBSI's (see `hgpscale.prepare.di
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hgpscale.settings import Settings
 
 REGIONS = ("lesion",)
-IMAGE_TYPES = ("original",)
+ORIGINAL = "original"
+"""Name of the unfiltered image; shape, which no filter changes, stands under it."""
 
 _IBSI = "IBSI reference manual, arXiv:1612.07003, id "
 _PYRADIOMICS = "pyradiomics documentation, van Griethuysen et al. 2017, doi:10.1158/0008-5472.CAN-17-0339"
@@ -76,12 +84,12 @@ class Family:
     version: int = 1
     removed: tuple[tuple[str, str], ...] = ()
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of all its features."""
         return tuple(feature.name for feature in self.features)
 
-    @property
+    @cached_property
     def default_names(self) -> tuple[str, ...]:
         """Names of the features that are on unless the settings choose some."""
         return tuple(feature.name for feature in self.features if feature.enabled)
@@ -139,6 +147,22 @@ FAMILIES: dict[str, Family] = {
                 Feature("SurfaceArea", "mm2", "C0JK"),
                 Feature("SurfaceVolumeRatio", "1/mm", "2PR5"),
                 Feature("VoxelVolume", "mm3", "YEKZ"),
+            ),
+        ),
+        Family(
+            "shape2D",
+            "Shape (2D)",
+            (
+                Feature("Elongation"),
+                Feature("MajorAxisLength", "mm"),
+                Feature("MaximumDiameter", "mm"),
+                Feature("MeshSurface", "mm2"),
+                Feature("MinorAxisLength", "mm"),
+                Feature("Perimeter", "mm"),
+                Feature("PerimeterSurfaceRatio", "1/mm"),
+                Feature("PixelSurface", "mm2"),
+                Feature("SphericalDisproportion", enabled=False),
+                Feature("Sphericity"),
             ),
         ),
         Family(
@@ -259,6 +283,70 @@ FAMILIES: dict[str, Family] = {
     )
 }
 
+SHAPE_FAMILIES = ("shape", "shape2D")
+"""Measured on the mask alone, so once for all image types."""
+
+DEFAULT_FAMILIES = tuple(name for name in FAMILIES if name != "shape2D")
+"""What is computed where nothing is chosen; shape2D needs a region of one slice and `force2D`."""
+
+
+@dataclass(frozen=True)
+class ImageType:
+    """A filter of pyradiomics, by the name that parameter files use.
+
+    Attributes
+    ----------
+    name
+        pyradiomics' name, such as ``LoG``.
+    names
+        The names of its images for given settings, in pyradiomics' order, such as ``log-sigma-3-0-mm-3D``.
+    settings
+        The settings that only this filter reads.
+
+    """
+
+    name: str
+    names: Callable[[Settings], tuple[str, ...]]
+    settings: tuple[str, ...] = ()
+
+
+def _wavelet_names(settings: Settings) -> tuple[str, ...]:
+    """Letters are x, y, z; the approximation comes last and of the last level only."""
+    n_axes = 2 if settings.force2D else 3
+    bands = ["".join(letters) for letters in product("LH", repeat=n_axes)]
+    levels = ["wavelet" if level == 1 else f"wavelet{level}" for level in range(1, settings.level + 1)]
+    details = [f"{level}-{band}" for level in levels for band in bands[1:]]
+    return (*details, f"{levels[-1]}-{bands[0]}")
+
+
+def _log_names(settings: Settings) -> tuple[str, ...]:
+    return tuple(f"log-sigma-{str(sigma).replace('.', '-')}-mm-3D" for sigma in settings.sigma)
+
+
+def _lbp3d_names(settings: Settings) -> tuple[str, ...]:
+    return (*(f"lbp-3D-m{level}" for level in range(1, settings.lbp3DLevels + 1)), "lbp-3D-k")
+
+
+def _always(name: str) -> Callable[[Settings], tuple[str, ...]]:
+    return lambda _: (name,)
+
+
+IMAGE_TYPES: dict[str, ImageType] = {
+    image_type.name: image_type
+    for image_type in (
+        ImageType("Original", _always(ORIGINAL)),
+        ImageType("Wavelet", _wavelet_names, ("wavelet", "start_level", "level")),
+        ImageType("LoG", _log_names, ("sigma",)),
+        ImageType("Square", _always("square")),
+        ImageType("SquareRoot", _always("squareroot")),
+        ImageType("Logarithm", _always("logarithm")),
+        ImageType("Exponential", _always("exponential")),
+        ImageType("Gradient", _always("gradient"), ("gradientUseSpacing",)),
+        ImageType("LBP2D", _always("lbp-2D"), ("lbp2DRadius", "lbp2DSamples", "lbp2DMethod")),
+        ImageType("LBP3D", _lbp3d_names, ("lbp3DLevels", "lbp3DIcosphereRadius", "lbp3DIcosphereSubdivision")),
+    )
+}
+
 
 def flat_name(image_type: str, family: str, feature: str) -> str:
     """Return pyradiomics' name of a column, as in ``original_glcm_Contrast``."""
@@ -278,9 +366,21 @@ _NAME_BYTES = 255
 
 def reserved_names() -> frozenset[str]:
     """Return the names that the cube, or a table exported from it, needs itself."""
-    families = [name for family in FAMILIES for name in (family, f"{family}_feature")]
-    features = [flat_name(t, f.name, name) for t in IMAGE_TYPES for f in FAMILIES.values() for name in f.names]
-    return frozenset([*CUBE_NAMES, *families, *features])
+    return frozenset([*CUBE_NAMES, *(name for family in FAMILIES for name in (family, f"{family}_feature"))])
+
+
+_IMAGE_NAME = re.compile(
+    "original|square|squareroot|logarithm|exponential|gradient|lbp-2D|lbp-3D-(m[0-9]+|k)"
+    "|wavelet[0-9]*-[LH]{2,3}|log-sigma-[0-9a-z-]+-mm-3D",
+    re.IGNORECASE,
+)
+
+
+def is_feature_name(name: str) -> bool:
+    """Whether a column of a flat table could have this name, whatever its case."""
+    image, _, feature = name.partition("_")
+    known = {f"{family.name}_{feature}".casefold() for family in FAMILIES.values() for feature in family.names}
+    return feature.casefold() in known and _IMAGE_NAME.fullmatch(image) is not None
 
 
 def column_problems(names: Iterable[str]) -> list[str]:
@@ -297,6 +397,8 @@ def column_problems(names: Iterable[str]) -> list[str]:
         if folded in reserved:
             alike = "" if name == reserved[folded] else f", where it is written {reserved[folded]!r}"
             problems.append(f"column {name!r}: the name is reserved for the cube{alike}")
+        elif is_feature_name(name):
+            problems.append(f"column {name!r}: a feature has that name in the cube's tables")
         elif "__" in name:
             problems.append(f"column {name!r}: '__' is reserved for the cube")
         elif folded in seen:

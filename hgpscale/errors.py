@@ -36,6 +36,10 @@ class SettingsError(HgpscaleError, ValueError):
     stage = "settings"
 
 
+class VoxelBasedError(NotImplementedError, SettingsError):
+    """Maps of features, voxel by voxel, were asked for, which hgpscale does not make."""
+
+
 class CubeError(HgpscaleError, ValueError):
     """The cube was made by other settings, another layout version or from another manifest."""
 
@@ -86,6 +90,12 @@ class FeatureError(HgpscaleError, ArithmeticError):
     stage = "features"
 
 
+class FilterError(FeatureError):
+    """An image type has no image here: the scan is too small for the filter."""
+
+    stage = "filter"
+
+
 class WorkerError(HgpscaleError, RuntimeError):
     """The worker process died while it computed this lesion."""
 
@@ -99,8 +109,8 @@ class Failure:
     Attributes
     ----------
     stage
-        The step that failed: ``read``, ``geometry``, ``mask``, ``voxels``, ``features``, ``worker`` (its process died)
-        or ``run`` (an unexpected error, see the log).
+        The step that failed: ``read``, ``geometry``, ``mask``, ``voxels``, ``filter``, ``features``, ``worker`` (its
+        process died) or ``run`` (an unexpected error, see the log).
     reason
         One line for a person: what was expected, what was found, what to do.
 

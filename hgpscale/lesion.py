@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hgpscale.catalog import IMAGE_TYPES, REGIONS
+from hgpscale.catalog import ORIGINAL, REGIONS, SHAPE_FAMILIES
 from hgpscale.errors import Failure, HgpscaleError, VoxelError
-from hgpscale.features import Region, compute
-from hgpscale.prepare.resample import nearest, resample_image
-from hgpscale.prepare.roi import bounding_box, check_size
+from hgpscale.features import Footprint, Region, compute
+from hgpscale.filters import FILTERS
+from hgpscale.prepare.prepared import Prepared, prepare
 from hgpscale.record import Key
-from hgpscale.volume import Volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from hgpscale.prepare.cut import Cut
     from hgpscale.settings import Settings
 
-logger = logging.getLogger(__name__)
+_VOXELS_AT_A_TIME = 8_000_000
+"""Voxels of filtered images whose features are computed together: all images of a lesion, those of an organ in turn."""
+
+Values = dict[Key, "NDArray[np.float64]"]
+Failures = dict[Key, Failure]
 
 
-def compute_lesion(cut: Cut, settings: Settings) -> tuple[dict[Key, NDArray[np.float64]], dict[Key, Failure]]:
-    """Compute the features of one region.
+def compute_lesion(cut: Cut, settings: Settings) -> tuple[Values, Failures]:
+    """Compute the features of one region on all image types.
 
     Parameters
     ----------
@@ -42,68 +46,68 @@ def compute_lesion(cut: Cut, settings: Settings) -> tuple[dict[Key, NDArray[np.f
     Raises
     ------
     MaskError
-        The region is too small or vanishes on the new grid.
+        The region is too small, or vanishes on the new grid or between the thresholds of resegmentation.
     VoxelError
-        NaN or infinite voxels in the region, or more grey levels than can be counted.
+        NaN or infinite voxels in the region, or where they would spread from.
 
     """
-    region = prepare_region(cut, settings)
-    values: dict[Key, NDArray[np.float64]] = {}
-    failures: dict[Key, Failure] = {}
-    for family, names in settings.features.items():
-        key = (REGIONS[0], IMAGE_TYPES[0], family)
-        try:
-            numbers = compute(family, region, names)
-        except HgpscaleError as error:
-            failures[key] = Failure.of(error)
-            continue
-        values[key] = np.where(np.isfinite(numbers), numbers, np.nan)
-        undefined = [name for name, number in zip(names, numbers, strict=True) if not np.isfinite(number)]
-        if undefined:
-            reason = f"{family} {', '.join(undefined)}: not defined on this region of {region.values.size} voxels"
-            failures[key] = Failure("features", reason)
+    prepared = prepare(cut, settings)
+    values: Values = {}
+    failures: Failures = {}
+    outline = Region(Footprint(prepared.shape_mask, prepared.spacing), np.empty(0), settings)
+    shapes = [family for family in settings.features if family in SHAPE_FAMILIES]
+    _compute(shapes, {ORIGINAL: outline}, values, failures)
+    textures = [family for family in settings.features if family not in SHAPE_FAMILIES]
+    if not textures:
+        return values, failures
+    images = _filtered(prepared, settings)
+    at_a_time = max(1, _VOXELS_AT_A_TIME // int(np.count_nonzero(prepared.source.mask)))
+    while batch := dict(islice(images, at_a_time)):
+        for image, found in batch.items():
+            if isinstance(found, HgpscaleError):
+                failures.update(dict.fromkeys(((REGIONS[0], image, family) for family in textures), Failure.of(found)))
+        regions = {image: found for image, found in batch.items() if isinstance(found, Region)}
+        _compute(textures, regions, values, failures)
     return values, failures
 
 
-def prepare_region(cut: Cut, settings: Settings) -> Region:
-    """Bring image and region onto the grid that features are computed on, and check the voxels.
-
-    Parameters, errors: as `compute_lesion`.
-    """
-    image, roi, grid, _ = cut
-    if grid is not None:
-        assert settings.interpolator is not None, "there is no grid without an interpolator"
-        if settings.interpolator != "sitkNearestNeighbor":
-            _require_finite(image)
-        image = resample_image(image, grid, settings.interpolator)
-        roi = Volume(nearest(roi, grid), grid)
-    lower, upper = bounding_box(roi.array)
-    box = tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))
-    mask = np.ascontiguousarray(roi.array[box])
-    check_size(mask, settings)
-    first = [a + s for a, s in zip(lower, roi.start, strict=True)]
-    voxels = image.crop(
-        (first[0], first[1], first[2]),
-        (first[0] + mask.shape[0], first[1] + mask.shape[1], first[2] + mask.shape[2]),
-    ).array
-    values = voxels[mask]
-    _check_finite(values)
-    return Region(mask, values, image.geometry.spacing, settings)
+def _filtered(prepared: Prepared, settings: Settings) -> Iterator[tuple[str, Region | HgpscaleError]]:
+    """Yield every image's region, or why there is none."""
+    source = prepared.source
+    footprint = Footprint(source.mask, prepared.spacing)
+    for name in settings.image_types:
+        own = settings.of_image_type(name)
+        for image, found in FILTERS[name].derive(source, own):
+            if isinstance(found, HgpscaleError):
+                yield image, found
+                continue
+            values = found[source.mask]
+            if np.isfinite(values).all():
+                yield image, Region(footprint, values, own)
+            else:
+                bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+                reason = f"{bad} of the region's {values.size} voxels are NaN or infinite in image {image}"
+                yield image, VoxelError(reason)
 
 
-def _require_finite(image: Volume) -> None:
-    """Refuse NaN and infinities anywhere that interpolation would spread them from."""
-    if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
-        bad = int(np.count_nonzero(~np.isfinite(image.array)))
-        raise VoxelError(
-            f"{bad} of the {image.array.size} voxels in and around the region are NaN or infinite and would spread "
-            "by resampling; replace them (air is -1024 HU)"
-        )
+def _compute(families: list[str], regions: dict[str, Region], values: Values, failures: Failures) -> None:
+    for family in families:
+        for image, found in zip(regions, _family(family, regions), strict=True):
+            key = (REGIONS[0], image, family)
+            if isinstance(found, HgpscaleError):
+                failures[key] = Failure.of(found)
+                continue
+            names = regions[image].settings.features[family]
+            values[key] = np.where(np.isfinite(found), found, np.nan)
+            undefined = [name for name, number in zip(names, found, strict=True) if not np.isfinite(number)]
+            if undefined:
+                n_voxel = int(np.count_nonzero(regions[image].footprint.mask))
+                reason = f"{family} {', '.join(undefined)}: not defined on this region of {n_voxel} voxels"
+                failures[key] = Failure("features", reason)
 
 
-def _check_finite(values: NDArray[np.generic]) -> None:
-    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
-    if bad:
-        raise VoxelError(
-            f"{bad} of the region's {values.size} voxels are NaN or infinite; replace them or mask them out"
-        )
+def _family(family: str, regions: dict[str, Region]) -> list[NDArray[np.float64] | HgpscaleError]:
+    if not regions:
+        return []
+    names = next(iter(regions.values())).settings.features[family]
+    return compute(family, list(regions.values()), names)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hgpscale.catalog import IMAGE_TYPES, REGIONS
+from hgpscale.catalog import IMAGE_TYPES, ORIGINAL, REGIONS, SHAPE_FAMILIES
 from hgpscale.errors import Failure
 
 if TYPE_CHECKING:
@@ -54,9 +54,23 @@ class Record:
 
 
 def expected_keys(settings: Settings) -> Iterator[Key]:
-    """Yield the keys that a record made with `settings` has."""
-    for family in settings.features:
-        yield REGIONS[0], IMAGE_TYPES[0], family
+    """Yield the keys that a record made with `settings` has: shape first, then image by image, as pyradiomics."""
+    shapes = [family for family in settings.features if family in SHAPE_FAMILIES]
+    textures = [family for family in settings.features if family not in SHAPE_FAMILIES]
+    for family in shapes:
+        yield REGIONS[0], ORIGINAL, family
+    for image in image_names(settings):
+        for family in textures:
+            yield REGIONS[0], image, family
+
+
+def image_names(settings: Settings) -> list[str]:
+    """Return the names of all images that features are computed on, in pyradiomics' order."""
+    return [
+        image
+        for image_type in settings.image_types
+        for image in IMAGE_TYPES[image_type].names(settings.of_image_type(image_type))
+    ]
 
 
 def failed_record(

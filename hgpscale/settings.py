@@ -1,22 +1,20 @@
 """What to extract: one frozen object, read from and written to a pyradiomics parameter file.
 
-Field names are pyradiomics' own. A key that nobody knows is an error that names it and the nearest known one; a
-setting that pyradiomics knows and this version cannot compute is an error as soon as it would change a number.
+Field names are pyradiomics' own. A key that nobody knows is an error that names it and the nearest known one.
 """
 
 from __future__ import annotations
 
-import difflib
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from hgpscale.catalog import FAMILIES
+from hgpscale.catalog import DEFAULT_FAMILIES, FAMILIES, IMAGE_TYPES
 from hgpscale.errors import SettingsError
+from hgpscale.parameters import PER_IMAGE_TYPE, nearest, read_parameters, settings_values
 
 INTERPOLATORS = (
     "sitkNearestNeighbor",
@@ -32,39 +30,11 @@ INTERPOLATORS = (
 )
 """SimpleITK's interpolators in the order of their codes, which start at 1."""
 
-# Settings of pyradiomics that this version does not compute, with the values that leave the numbers as they are.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "normalize": (False,),
-    "resegmentRange": (None,),
-    "force2D": (False,),
-    "weightingNorm": (None,),
-    "preCrop": (False, True),
-    "label_channel": (0,),
-    "additionalInfo": (False, True),
-}
-# Settings that pyradiomics reads only where one of those above, or an image type, is on.
-_DEPENDENT = (
-    "normalizeScale",
-    "removeOutliers",
-    "resegmentMode",
-    "resegmentShape",
-    "force2Ddimension",
-    "sigma",
-    "start_level",
-    "level",
-    "wavelet",
-    "gradientUseSpacing",
-    "lbp2DRadius",
-    "lbp2DSamples",
-    "lbp2DMethod",
-    "lbp3DLevels",
-    "lbp3DIcosphereRadius",
-    "lbp3DIcosphereSubdivision",
-)
-# Read by pyradiomics' voxel-based extraction alone, which this version does not have.
-_VOXEL_SETTINGS = ("kernelRadius", "maskedKernel", "initValue", "voxelBatch")
-_SECTIONS = ("setting", "imageType", "featureClass", "voxelSetting")
-_UNAVAILABLE_FAMILIES = ("shape2D",)
+_DEFAULT_WAVELET = "coif1"
+
+
+def _original_alone() -> dict[str, dict[str, Any]]:
+    return {"Original": {}}
 
 
 class Settings(BaseModel):
@@ -76,14 +46,21 @@ class Settings(BaseModel):
         Width of a grey-level bin in the image's unit; bins start at multiples of it.
     binCount
         Fixed number of bins over the region's range instead; wins over `binWidth`.
+    normalize, normalizeScale, removeOutliers
+        Bring the whole image to mean 0 and deviation `normalizeScale` before all else; values more than
+        `removeOutliers` deviations away are moved to that limit.
     resampledPixelSpacing
         Spacing in mm **in pyradiomics' order (x, y, z)** to resample to; 0 keeps an axis; None leaves the grid.
     interpolator
         SimpleITK's interpolator for the image (masks take nearest neighbour); None: no resampling.
     padDistance
-        Voxels of the new grid resampled around the region's box.
+        Voxels around the region's box that are resampled, and that filters see, where the image is cropped.
+    preCrop
+        Filters see the region's box and `padDistance` voxels around it, not the whole image.
     label
         Value of the region in the mask; None: the mask's only non-zero value. A manifest's `label` wins.
+    label_channel
+        Which component of a mask with several values a voxel, from 0.
     minimumROISize
         A region with this number of voxels or fewer is refused.
     minimumROIDimensions
@@ -92,14 +69,34 @@ class Settings(BaseModel):
         How far the mask's grid may lie from the image's, see `volume.geometry_differences`.
     correctMask
         Resample a mask on another grid onto the image's, by nearest neighbour.
+    resegmentRange, resegmentMode, resegmentShape
+        Keep the region's voxels from the lower to the upper threshold (or from the only one up): as they are
+        (``absolute``), times the region's maximum (``relative``) or in deviations from its mean (``sigma``);
+        shape is measured before, or after with `resegmentShape`.
+    force2D, force2Ddimension
+        Look for neighbours in slices only; the axis across them is 0 for z, 1 for y, 2 for x.
     distances
         Chebyshev distances in voxels between neighbours, for glcm, gldm and ngtdm.
+    weightingNorm
+        Merge the directions of glcm and glrlm, weighted by the neighbour's distance in mm in this norm.
     symmetricalGLCM
         Count each pair in both directions.
     gldm_a
         Largest difference of grey level at which a neighbour is dependent.
     voxelArrayShift
         Added to the voxels for Energy, TotalEnergy and RootMeanSquared.
+    sigma
+        LoG: widths of the Gaussian in mm. The image's name repeats the number as it was written.
+    wavelet, start_level, level
+        Wavelet: PyWavelets' name; levels of approximation before the first one used; number of levels used.
+    gradientUseSpacing
+        Gradient: a change by mm, else by voxel.
+    lbp2DRadius, lbp2DSamples, lbp2DMethod
+        LBP2D: circle in voxels, points on it, scikit-image's method.
+    lbp3DLevels, lbp3DIcosphereRadius, lbp3DIcosphereSubdivision
+        LBP3D: levels of spherical harmonics, sphere in voxels, how finely it is divided.
+    image_types
+        The settings that differ from the above for one image type, by pyradiomics' name of each enabled type.
     features
         Names of the enabled features by family.
 
@@ -109,27 +106,50 @@ class Settings(BaseModel):
 
     binWidth: float = Field(25.0, gt=0, allow_inf_nan=False)  # noqa: N815 (pyradiomics' names, here and below)
     binCount: int | None = Field(None, gt=0)  # noqa: N815
+    normalize: bool = False
+    normalizeScale: float = Field(1.0, gt=0, allow_inf_nan=False)  # noqa: N815
+    removeOutliers: float | None = Field(None, gt=0, allow_inf_nan=False)  # noqa: N815
     resampledPixelSpacing: tuple[float, float, float] | None = None  # noqa: N815
     interpolator: str | None = "sitkBSpline"
     padDistance: int = Field(5, ge=0)  # noqa: N815
+    preCrop: bool = False  # noqa: N815
     label: int | None = Field(None, gt=0)
+    label_channel: int = Field(0, ge=0)
     minimumROISize: int | None = Field(None, gt=0)  # noqa: N815
     minimumROIDimensions: int = Field(2, ge=1, le=3)  # noqa: N815
     geometryTolerance: float = Field(1e-6, gt=0, allow_inf_nan=False)  # noqa: N815
     correctMask: bool = False  # noqa: N815
+    resegmentRange: tuple[float, ...] | None = None  # noqa: N815
+    resegmentMode: Literal["absolute", "relative", "sigma"] = "absolute"  # noqa: N815
+    resegmentShape: bool = False  # noqa: N815
+    force2D: bool = False  # noqa: N815
+    force2Ddimension: int = Field(0, ge=0, le=2)  # noqa: N815
     distances: tuple[int, ...] = (1,)
+    weightingNorm: Literal["manhattan", "euclidean", "infinity", "no_weighting"] | None = None  # noqa: N815
     symmetricalGLCM: bool = True  # noqa: N815
     gldm_a: int = Field(0, ge=0)
     voxelArrayShift: int = 0  # noqa: N815
+    sigma: tuple[int | float, ...] = ()
+    wavelet: str = _DEFAULT_WAVELET
+    start_level: int = Field(0, ge=0)
+    level: int = Field(1, gt=0)
+    gradientUseSpacing: bool = True  # noqa: N815
+    lbp2DRadius: float = Field(1.0, gt=0, allow_inf_nan=False)  # noqa: N815
+    lbp2DSamples: int = Field(8, ge=1)  # noqa: N815
+    lbp2DMethod: Literal["default", "ror", "uniform", "nri_uniform", "var"] = "uniform"  # noqa: N815
+    lbp3DLevels: int = Field(2, ge=1)  # noqa: N815
+    lbp3DIcosphereRadius: float = Field(1.0, gt=0, allow_inf_nan=False)  # noqa: N815
+    lbp3DIcosphereSubdivision: int = Field(1, ge=0)  # noqa: N815
+    image_types: dict[str, dict[str, Any]] = Field(default_factory=_original_alone)
     features: dict[str, tuple[str, ...]] = Field(
-        default_factory=lambda: {name: family.default_names for name, family in FAMILIES.items()}
+        default_factory=lambda: {name: FAMILIES[name].default_names for name in DEFAULT_FAMILIES}
     )
 
     def __init__(self, **values: Any) -> None:
         """Check all values; raises `SettingsError` for the first that is unknown or out of range."""
         for name in values:
             if name not in type(self).model_fields:
-                raise SettingsError(f"unknown setting {name!r}{_nearest(name, type(self).model_fields)}")
+                raise SettingsError(f"unknown setting {name!r}{nearest(name, type(self).model_fields)}")
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -158,6 +178,45 @@ class Settings(BaseModel):
             raise ValueError("must be a list of different whole numbers of voxels, each at least 1")
         return value
 
+    @field_validator("resegmentRange")
+    @classmethod
+    def _one_or_two_thresholds(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and not 1 <= len(value) <= 2:
+            raise ValueError("must be one threshold, or a lower and an upper one")
+        return value
+
+    @field_validator("sigma")
+    @classmethod
+    def _widths_in_mm(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < sigma < float("inf") for sigma in value) or len(set(map(str, value))) < len(value):
+            raise ValueError("must be a list of different widths in mm, each above 0")
+        return value
+
+    @field_validator("wavelet")
+    @classmethod
+    def _known_wavelet(cls, value: str) -> str:
+        if value != _DEFAULT_WAVELET:
+            import pywt
+
+            known = pywt.wavelist(kind="discrete")
+            if value not in known:
+                raise ValueError(f"unknown wavelet{nearest(value, known)}")
+        return value
+
+    @field_validator("image_types")
+    @classmethod
+    def _known_image_types(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if not value:
+            raise ValueError("no image type is enabled")
+        for name, own in value.items():
+            if name not in IMAGE_TYPES:
+                raise ValueError(f"unknown image type {name!r}{nearest(name, IMAGE_TYPES)}")
+            possible = (*PER_IMAGE_TYPE, *IMAGE_TYPES[name].settings)
+            for key in own:
+                if key not in possible:
+                    raise ValueError(f"image type {name} has no setting {key!r} of its own{nearest(key, possible)}")
+        return {name: _checked(name, value[name]) for name in IMAGE_TYPES if name in value}
+
     @field_validator("features")
     @classmethod
     def _known_features(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -165,10 +224,10 @@ class Settings(BaseModel):
             raise ValueError("no feature class is enabled")
         for family, chosen in value.items():
             if family not in FAMILIES:
-                raise ValueError(f"unknown feature class {family!r}{_nearest(family, FAMILIES)}")
+                raise ValueError(f"unknown feature class {family!r}{nearest(family, FAMILIES)}")
             for name in chosen:
                 if name not in FAMILIES[family].names:
-                    raise ValueError(f"unknown {family} feature {name!r}{_nearest(name, FAMILIES[family].names)}")
+                    raise ValueError(f"unknown {family} feature {name!r}{nearest(name, FAMILIES[family].names)}")
             if not chosen:
                 raise ValueError(f"feature class {family!r} has no feature")
         return {
@@ -178,10 +237,16 @@ class Settings(BaseModel):
         }
 
     @model_validator(mode="after")
-    def _resampling_is_whole(self) -> Settings:
-        if self.resampledPixelSpacing is not None and not any(self.resampledPixelSpacing):
-            raise ValueError("resampledPixelSpacing keeps every axis: give at least one spacing above 0, or null")
+    def _consistent(self) -> Settings:
+        if "shape2D" in self.features and not self.force2D:
+            raise ValueError("feature class shape2D needs force2D: true")
+        if "LoG" in self.image_types and not self.of_image_type("LoG").sigma:
+            raise ValueError("image type LoG needs sigma: a list of widths in mm")
         return self
+
+    def of_image_type(self, name: str) -> Settings:
+        """Return the settings that hold for the images of one enabled type, by pyradiomics' name of it."""
+        return self.model_copy(update=self.image_types[name])
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], source: str = "settings") -> Settings:
@@ -197,26 +262,13 @@ class Settings(BaseModel):
         Raises
         ------
         SettingsError
-            A key is unknown, a value is out of range, or this version does not compute what it asks for.
+            A key is unknown or a value is out of range.
 
         """
-        _refuse_unknown(parameters, _SECTIONS, source, "section")
-        setting = dict(_mapping(parameters, "setting", source))
-        _refuse_unknown(setting, [*_own_fields(), *_NEUTRAL, *_DEPENDENT], source, "setting")
-        for key, neutral in _NEUTRAL.items():
-            value = setting.pop(key, neutral[0])
-            if value not in neutral:
-                raise SettingsError(f"{source}: setting {key}: {value!r} is not available in this version; remove it")
-        for key in _DEPENDENT:
-            setting.pop(key, None)
-        _refuse_unknown(_mapping(parameters, "voxelSetting", source), _VOXEL_SETTINGS, source, "voxel setting")
-        _check_image_types(_mapping(parameters, "imageType", source), source)
-        if parameters.get("featureClass"):
-            setting["features"] = _chosen_features(_mapping(parameters, "featureClass", source), source)
-        if setting.get("geometryTolerance", ...) is None:
-            del setting["geometryTolerance"]
+        known = [name for name in cls.model_fields if name not in ("image_types", "features")]
+        values = settings_values(parameters, known, source)
         try:
-            return cls(**setting)
+            return cls(**values)
         except SettingsError as error:
             raise SettingsError(f"{source}: {error}") from error
 
@@ -230,18 +282,7 @@ class Settings(BaseModel):
             The file is missing, is not YAML, or `from_parameters` refuses its content.
 
         """
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(f"{path}: cannot read the settings: {error.strerror or error}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise SettingsError(f"{path}: not a YAML parameter file: {reason}") from error
-        if content is None:
-            content = {}
-        if not isinstance(content, Mapping):
-            raise SettingsError(f"{path}: expected sections {', '.join(_SECTIONS)}, found {type(content).__name__}")
-        return cls.from_parameters(content, str(path))
+        return cls.from_parameters(read_parameters(path), str(path))
 
     @classmethod
     def of(cls, settings: Settings | Mapping[str, Any] | str | Path | None) -> Settings:
@@ -256,10 +297,11 @@ class Settings(BaseModel):
 
     def to_parameters(self) -> dict[str, Any]:
         """Return the content of a pyradiomics parameter file that says the same; `from_parameters` reads it back."""
-        setting = self.model_dump(mode="json", exclude={"features"})
+        setting = self.model_dump(mode="json")
+        image_types, features = setting.pop("image_types"), setting.pop("features")
         return {
-            "imageType": {"Original": {}},
-            "featureClass": {family: list(names) for family, names in self.features.items()},
+            "imageType": image_types,
+            "featureClass": features,
             # A setting of None is pyradiomics' default, except for the interpolator, where it turns resampling off.
             "setting": {key: value for key, value in setting.items() if value is not None or key == "interpolator"},
         }
@@ -269,70 +311,18 @@ class Settings(BaseModel):
         Path(path).write_text(yaml.safe_dump(self.to_parameters(), sort_keys=False), encoding="utf-8")
 
 
-def _own_fields() -> list[str]:
-    return [name for name in Settings.model_fields if name != "features"]
-
-
-def _mapping(parameters: Mapping[str, Any], section: str, source: str) -> Mapping[str, Any]:
-    value = parameters.get(section)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise SettingsError(f"{source}: {section} must hold names and values, found {type(value).__name__}")
-    return value
-
-
-def _refuse_unknown(found: Mapping[str, Any], known: Any, source: str, kind: str) -> None:
-    for key in found:
-        if key not in known:
-            raise SettingsError(f"{source}: unknown {kind} {key!r}{_nearest(str(key), known)}")
-
-
-def _nearest(key: str, known: Any) -> str:
-    match = difflib.get_close_matches(key.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
-    names = {name.lower(): name for name in known}
-    return f"; did you mean {names[match[0]]!r}?" if match else f"; known: {', '.join(sorted(known))}"
-
-
-def _check_image_types(image_types: Mapping[str, Any], source: str) -> None:
-    for name, custom in image_types.items():
-        if name != "Original":
-            raise SettingsError(f"{source}: image type {name!r} is not available in this version; available: Original")
-        if custom:
-            raise SettingsError(
-                f"{source}: image type Original has settings of its own ({', '.join(custom)}); put them under 'setting'"
-            )
-
-
-def _chosen_features(classes: Mapping[str, Any], source: str) -> dict[str, tuple[str, ...]]:
-    chosen = {}
-    for family, names in classes.items():
-        if family in _UNAVAILABLE_FAMILIES:
-            raise SettingsError(f"{source}: feature class {family!r} is not available in this version")
-        _refuse_unknown({family: None}, list(FAMILIES), source, "feature class")
-        if names is not None and not isinstance(names, list):
-            raise SettingsError(
-                f"{source}: feature class {family} must hold a list of features or nothing, found {names!r}"
-            )
-        chosen[family] = _feature_names(family, names, source) if names else FAMILIES[family].default_names
-    return chosen
-
-
-def _feature_names(family: str, names: list[str], source: str) -> tuple[str, ...]:
-    removed = dict(FAMILIES[family].removed)
-    kept = [name for name in names if name not in removed]
-    _refuse_unknown(dict.fromkeys(kept), FAMILIES[family].names, source, f"{family} feature")
-    for name in names:
-        if name in removed:
-            message = f"{source}: {family} {name} is no longer computed by pyradiomics; same as: {removed[name]}"
-            warnings.warn(message, stacklevel=2)
-    if not kept:
-        raise SettingsError(f"{source}: feature class {family}: none of {', '.join(names)} is computed any more")
-    return tuple(kept)
+def _checked(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an image type's own settings as `Settings` would hold them."""
+    try:
+        checked = Settings(**own)
+    except SettingsError as error:
+        raise ValueError(f"image type {name}: {error}") from error
+    return {key: getattr(checked, key) for key in own}
 
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     prefix = f"setting {where}: " if where else ""
-    return f"{prefix}{problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}"
+    found = "" if where in ("", "image_types", "features") else f", found {problem['input']!r}"
+    return f"{prefix}{problem['msg'].removeprefix('Value error, ')}{found}"

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hgpscale.catalog import flat_name
-from hgpscale.cohort import read_image, read_mask
-from hgpscale.cohort.images import as_labels
+from hgpscale.cohort import labels_of, open_image, read_labels, read_parts
+from hgpscale.cohort.images import ImageFile
 from hgpscale.engine.tasks import compute_named, naming
 from hgpscale.errors import ImageError
-from hgpscale.prepare.cut import cut
+from hgpscale.filters import require_packages
+from hgpscale.prepare.cut import Cut, plan, take
+from hgpscale.prepare.scan import needs_scan, scan_statistics
 from hgpscale.record import expected_keys
 from hgpscale.settings import Settings
-from hgpscale.volume import Volume
+from hgpscale.volume import Geometry, Volume
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -29,6 +31,10 @@ def extract_lesion(
     label: int | None = None,
 ) -> dict[str, float]:
     """Compute the features of one lesion, in this process, without Dask.
+
+    The mask's file is read to its end. Of the image's file only the planes that the lesion needs are read, unless a
+    setting asks for statistics of the whole image (normalize, Square, ...): what lies behind the last of them is not
+    looked at, so that damage there goes unnoticed. `extract` reads and checks whole files.
 
     Parameters
     ----------
@@ -54,11 +60,10 @@ def extract_lesion(
 
     """
     chosen = Settings.of(settings)
-    image_name, voxels = _read_image(image)
-    mask_name, labels = _read_mask(mask)
-    with naming(mask_name):
-        found = cut(voxels, labels, label if label is not None else chosen.label, chosen)
-    values, failures = compute_named(found, chosen, image_name, mask_name)
+    require_packages(chosen)
+    found = cut_lesion(image, mask, label, chosen)
+    mask_name = name_of(mask, "mask")
+    values, failures = compute_named(found, chosen, name_of(image, "image"), mask_name)
     for key, failure in failures.items():
         what = "a feature is NaN" if key in values else f"{key[-1]} has no values"
         warnings.warn(f"{mask_name}: {what}: {failure}", UserWarning, stacklevel=2)
@@ -70,24 +75,51 @@ def extract_lesion(
     }
 
 
-def _read_image(source: str | Path | sitk.Image) -> tuple[str, Volume]:
-    if isinstance(source, (str, Path)):
-        return str(source), read_image(source)[0]
-    return "image", _in_memory(source, "image")
+def cut_lesion(
+    image: str | Path | sitk.Image, mask: str | Path | sitk.Image, label: int | None, settings: Settings
+) -> Cut:
+    """Read of a scan what one lesion needs: parameters, and what is read of a file, as of `extract_lesion`.
+
+    Raises
+    ------
+    ImageError, GeometryError, MaskError, VoxelError
+        The files or the region cannot be used.
+
+    """
+    scan = open_image(image) if isinstance(image, (str, Path)) else view_of(image)
+    labels = labels_from(mask, settings.label_channel)
+    with naming(name_of(mask, "mask")):
+        wanted = plan(scan.geometry, labels, label if label is not None else settings.label, settings)
+    if isinstance(scan, ImageFile):
+        whole = (0, 0, 0), scan.geometry.size
+        (scan,), _ = read_parts(scan, [whole if needs_scan(settings) else wanted.needed], entire=False)
+        if not needs_scan(settings):
+            return Cut(wanted, scan, None)
+    with naming(name_of(image, "image")):
+        statistics = scan_statistics(scan.array, settings)
+    return take(scan, wanted, statistics)
 
 
-def _read_mask(source: str | Path | sitk.Image) -> tuple[str, Volume]:
+def name_of(source: str | Path | sitk.Image, otherwise: str) -> str:
+    """Return what messages call an image: its path, or `otherwise` for one in memory."""
+    return str(source) if isinstance(source, (str, Path)) else otherwise
+
+
+def labels_from(source: str | Path | sitk.Image, channel: int) -> Volume:
+    """Return the part of a mask that holds labels; of a mask with several values a voxel, those of one channel."""
     if isinstance(source, (str, Path)):
-        return str(source), read_mask(source)[0]
-    volume = _in_memory(source, "mask")
+        return read_labels(source, channel, hashed=False)[0]
     with naming("mask"):
-        return "mask", Volume(as_labels(volume.array), volume.geometry)
+        return labels_of(source, channel)
 
 
-def _in_memory(image: sitk.Image, kind: str) -> Volume:
+def view_of(image: sitk.Image) -> Volume:
+    """Return an image's own voxels, not a copy."""
+    import SimpleITK as sitk
+
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise ImageError(
-            f"the {kind} must be a 3D image with one value a voxel, found {image.GetDimension()}D with "
+            f"the image must be a 3D image with one value a voxel, found {image.GetDimension()}D with "
             f"{image.GetNumberOfComponentsPerPixel()}"
         )
-    return Volume.of(image)
+    return Volume(sitk.GetArrayViewFromImage(image), Geometry.of(image))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Index = tuple[int, int, int]
+Box = tuple[Index, Index]
+"""First index, and index after the last, ``(z, y, x)``."""
 Vector = tuple[float, float, float]
 
 
@@ -82,6 +84,12 @@ class Volume:
         import SimpleITK as sitk
 
         return cls(sitk.GetArrayFromImage(image), Geometry.of(image))
+
+    @property
+    def box(self) -> Box:
+        """Where the voxels lie in the whole scan."""
+        z, y, x = (start + n for start, n in zip(self.start, self.array.shape, strict=True))
+        return self.start, (z, y, x)
 
     def crop(self, lower: Index, upper: Index) -> Volume:
         """Return the voxels from index `lower` up to, not including, `upper`, clipped to what is held.

@@ -11,8 +11,9 @@ import yaml
 from hypothesis import given
 from strategies import texture_settings
 
-from hgpscale.catalog import FAMILIES
+from hgpscale.catalog import FAMILIES, IMAGE_TYPES
 from hgpscale.errors import SettingsError
+from hgpscale.record import image_names
 from hgpscale.settings import Settings
 
 
@@ -79,6 +80,23 @@ def test_written_settings_pass_pyradiomics_own_check(tmp_path: Path) -> None:
     assert extractor.settings["label"] == 3
 
 
+@pytest.mark.reference
+def test_every_name_that_pyradiomics_knows_is_known() -> None:
+    from reference import radiomics
+
+    reference = radiomics()
+    schema, _ = reference.getParameterValidationFiles()
+    known = yaml.safe_load(Path(schema).read_text())["mapping"]["setting"]["mapping"]
+    assert set(known) - {"additionalInfo"} == set(Settings.model_fields) - {"image_types", "features"}
+    assert set(reference.getImageTypes()) == set(IMAGE_TYPES)
+    assert set(reference.getFeatureClasses()) == set(FAMILIES)
+    for name, family in reference.getFeatureClasses().items():
+        listed = family.getFeatureNames()
+        assert FAMILIES[name].default_names == tuple(key for key, deprecated in listed.items() if not deprecated)
+        removed = dict(FAMILIES[name].removed)
+        assert {*FAMILIES[name].names, *removed} == set(listed)
+
+
 @pytest.mark.parametrize(
     ("found", "says"),
     [
@@ -90,20 +108,32 @@ def test_written_settings_pass_pyradiomics_own_check(tmp_path: Path) -> None:
         (parameters(binCount=2.5), "setting binCount: "),
         (parameters(resampledPixelSpacing=[1, 1]), "setting resampledPixelSpacing"),
         (parameters(resampledPixelSpacing=[1, 1, -1]), "every spacing must be 0"),
-        (parameters(resampledPixelSpacing=[0, 0, 0]), "give at least one spacing above 0"),
         (parameters(interpolator="spline"), "must be one of sitkNearestNeighbor"),
         (parameters(interpolator=11), "must be one of sitkNearestNeighbor"),
         (parameters(distances=[]), "list of different whole numbers"),
         (parameters(distances=[1, 1]), "list of different whole numbers"),
         (parameters(distances=[0]), "list of different whole numbers"),
         (parameters(minimumROIDimensions=4), "setting minimumROIDimensions: "),
-        (parameters(normalize=True), "setting normalize: True is not available in this version"),
-        (parameters(weightingNorm="euclidean"), "setting weightingNorm: 'euclidean' is not available"),
-        (parameters(force2D=True), "setting force2D: True is not available"),
-        ({"imageType": {"Wavelet": {}}}, "image type 'Wavelet' is not available in this version"),
-        ({"imageType": {"Original": {"binWidth": 5}}}, "image type Original has settings of its own (binWidth)"),
+        (parameters(normalizeScale=0), "setting normalizeScale: Input should be greater than 0, found 0"),
+        (parameters(removeOutliers=-3), "setting removeOutliers: "),
+        (parameters(resegmentRange=[]), "must be one threshold, or a lower and an upper one"),
+        (parameters(resegmentRange=[1, 2, 3]), "must be one threshold, or a lower and an upper one"),
+        (
+            parameters(resegmentMode="relativ"),
+            "setting resegmentMode: Input should be 'absolute', 'relative'",
+        ),
+        (parameters(weightingNorm="euclid"), "setting weightingNorm: Input should be 'manhattan', 'euclidean'"),
+        (parameters(force2Ddimension=3), "setting force2Ddimension: "),
+        (parameters(label_channel=-1), "setting label_channel: "),
+        (parameters(sigma=[0]), "setting sigma: must be a list of different widths in mm"),
+        (parameters(wavelet="coif99"), "setting wavelet: unknown wavelet; did you mean 'coif9'?, found 'coif99'"),
+        (parameters(wavelet="morl"), "setting wavelet: unknown wavelet"),
+        ({"imageType": {"Wavelets": {}}}, "unknown image type 'Wavelets'; did you mean 'Wavelet'?"),
+        ({"imageType": {"LoG": {"sigmas": [1]}}}, "image type LoG: unknown setting 'sigmas'; did you mean 'sigma'?"),
+        ({"imageType": {"LoG": {}}}, "image type LoG needs sigma: a list of widths in mm"),
+        ({"imageType": {"LoG": {"sigma": [-1]}}}, "image type LoG: setting sigma: must be a list of different widths"),
+        ({"imageType": {"LoG": [1]}}, "LoG must hold names and values, found list"),
         ({"featureClass": {"GLCM": None}}, "unknown feature class 'GLCM'; did you mean 'glcm'?"),
-        ({"featureClass": {"shape2D": None}}, "feature class 'shape2D' is not available"),
         ({"featureClass": {"glcm": ["Kontrast"]}}, "unknown glcm feature 'Kontrast'; did you mean 'Contrast'?"),
         ({"featureClass": {"glcm": "Contrast"}}, "must hold a list of features"),
         ({"setting": ["binWidth"]}, "setting must hold names and values, found list"),
@@ -141,6 +171,44 @@ def test_yaml_cannot_run_code(tmp_path: Path) -> None:
     file.write_text("setting: !!python/object/apply:os.system ['true']")
     with pytest.raises(SettingsError, match="not a YAML parameter file"):
         Settings.read(file)
+
+
+def test_image_types_have_settings_of_their_own() -> None:
+    settings = Settings.from_parameters(
+        {
+            "setting": {"binWidth": 25, "sigma": [2.0]},
+            "imageType": {"LoG": {"binWidth": 5}, "Original": {}, "Wavelet": {"wavelet": "db2", "level": 2}},
+        }
+    )
+    assert list(settings.image_types) == ["Original", "Wavelet", "LoG"]
+    assert settings.of_image_type("Original").binWidth == 25
+    assert (settings.of_image_type("LoG").binWidth, settings.of_image_type("LoG").sigma) == (5, (2.0,))
+    assert settings.of_image_type("Wavelet").level == 2
+    assert Settings.from_parameters(yaml.safe_load(yaml.safe_dump(settings.to_parameters()))) == settings
+
+
+def test_a_sigma_keeps_the_way_it_was_written() -> None:
+    names = image_names(Settings.from_parameters({"imageType": {"LoG": {"sigma": [1, 3.0, 2.5]}}}))
+    assert names == ["log-sigma-1-mm-3D", "log-sigma-3-0-mm-3D", "log-sigma-2-5-mm-3D"]
+    again = Settings.from_parameters(
+        Settings.from_parameters({"imageType": {"LoG": {"sigma": [1, 3.0, 2.5]}}}).to_parameters()
+    )
+    assert image_names(again) == names
+
+
+def test_what_an_image_type_cannot_change_is_ignored_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="image type Wavelet: padDistance cannot be set for one image type"):
+        settings = Settings.from_parameters({"imageType": {"Wavelet": {"padDistance": 9}}})
+    assert settings.image_types == {"Wavelet": {}}
+
+
+def test_shape2d_needs_force2d() -> None:
+    with pytest.warns(UserWarning, match="shape2D needs force2D: true; it is left out"):
+        settings = Settings.from_parameters({"featureClass": {"shape2D": None, "glcm": None}})
+    assert set(settings.features) == {"glcm"}
+    assert set(Settings.from_parameters(parameters(force2D=True)).features) == set(FAMILIES)
+    with pytest.raises(SettingsError, match="feature class shape2D needs force2D: true"):
+        Settings(features={"shape2D": ("Perimeter",)})
 
 
 def test_features_that_pyradiomics_dropped_are_left_out_with_a_warning() -> None:

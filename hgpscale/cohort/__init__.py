@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from hgpscale.cohort.check import Problem, check_cohort
-from hgpscale.cohort.images import read_image, read_mask
+from hgpscale.cohort.images import open_image, read_image, read_parts
 from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
+from hgpscale.cohort.masks import labels_of, read_labels, read_mask
 
-__all__ = ["Cohort", "LesionRow", "Problem", "check_cohort", "read_image", "read_manifest", "read_mask"]
+__all__ = [
+    "Cohort",
+    "LesionRow",
+    "Problem",
+    "check_cohort",
+    "labels_of",
+    "open_image",
+    "read_image",
+    "read_labels",
+    "read_manifest",
+    "read_mask",
+    "read_parts",
+]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hgpscale.cohort.headers import inspect
-from hgpscale.cohort.images import read_geometry
+from hgpscale.cohort.itk import read_geometry
 from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
-from hgpscale.errors import GeometryError, ImageError
+from hgpscale.cohort.masks import channel_problem
+from hgpscale.errors import GeometryError, ImageError, MaskError
 from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, geometry_differences
 
@@ -32,7 +33,7 @@ class Problem:
     file
         The file that it is about, as the manifest writes it.
     stage
-        Where an extraction would fail: ``read`` or ``geometry``.
+        Where an extraction would fail: ``read``, ``mask`` or ``geometry``.
     problem
         One sentence: what was expected, what was found.
 
@@ -59,7 +60,7 @@ def check_cohort(
         A manifest's path, or what `read_manifest` returned.
     settings
         Settings, or what `Settings.of` makes some of. They decide how far image and mask may lie apart
-        (`geometryTolerance`, `correctMask`).
+        (`geometryTolerance`, `correctMask`, resampling), and which channel a mask must have (`label_channel`).
     on_progress
         Called with the number of files done and the number of all files, in the caller's thread.
 
@@ -79,38 +80,48 @@ def check_cohort(
     """
     wanted = Settings.of(settings)
     rows = (read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort).rows
-    files = list(dict.fromkeys(path for row in rows for path in (row.image, row.mask)))
-    looks: dict[Path, _Look] = {}
+    files = list(dict.fromkeys(file for row in rows for file in ((row.image, False), (row.mask, True))))
+    looks: dict[tuple[Path, bool], _Look] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        futures = {pool.submit(_look, path): path for path in files}
+        futures = {pool.submit(_look, *file): file for file in files}
         for done, future in enumerate(as_completed(futures), start=1):
             looks[futures[future]] = future.result()
             if on_progress is not None:
                 on_progress(done, len(files))
-    return [problem for row in rows for problem in _row_problems(row, looks, wanted)]
+    # Here, not above: it loads the compiler of the kernels, which no manifest needs.
+    from hgpscale.prepare.resample import is_resampled
+
+    same_grid = not (wanted.correctMask or is_resampled(wanted))
+    return [problem for row in rows for problem in _row_problems(row, looks, wanted, same_grid)]
 
 
 @dataclass(frozen=True)
 class _Look:
     geometry: Geometry | None
     problems: tuple[str, ...]
+    channels: int = 1
 
 
-def _look(path: Path) -> _Look:
-    header = inspect(path)
+def _look(path: Path, is_mask: bool) -> _Look:
+    header = inspect(path, several=is_mask)
     if header.problems:
         return _Look(None, header.problems)
     try:
-        return _Look(read_geometry(header), ())
+        return _Look(read_geometry(header), (), header.channels)
     except ImageError as error:
         return _Look(None, (str(error),))
 
 
-def _row_problems(row: LesionRow, looks: dict[Path, _Look], settings: Settings) -> Iterator[Problem]:
-    image, mask = looks[row.image], looks[row.mask]
+def _row_problems(
+    row: LesionRow, looks: dict[tuple[Path, bool], _Look], settings: Settings, same_grid: bool
+) -> Iterator[Problem]:
+    image, mask = looks[row.image, False], looks[row.mask, True]
     for file, look in ((row.image_text, image), (row.mask_text, mask)):
         for problem in look.problems:
             yield Problem(row.line, row.lesion, row.segmentation, file, ImageError.stage, problem)
-    if image.geometry and mask.geometry and not settings.correctMask:
+    channel = channel_problem(settings.label_channel, mask.channels)
+    if channel:
+        yield Problem(row.line, row.lesion, row.segmentation, row.mask_text, MaskError.stage, channel)
+    if image.geometry and mask.geometry and same_grid:
         for problem in geometry_differences(image.geometry, mask.geometry, settings.geometryTolerance):
             yield Problem(row.line, row.lesion, row.segmentation, row.mask_text, GeometryError.stage, problem)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from hgpscale.volume import Geometry
 
 _SHOWN = 60
 
@@ -27,9 +30,11 @@ class VoxelData:
     encoding
         How the stream is written.
     order
-        numpy's sign of the byte order, where the reader needs it (NIfTI).
-    scaled
-        Whether the header has a slope or an intercept that the reader applies (NIfTI).
+        numpy's sign of the byte order.
+    interleaved
+        Whether the values of one voxel stand side by side; otherwise there is one whole volume after the other.
+    scaling
+        Slope and intercept that the reader applies (NIfTI); None: the voxels are meant as they are stored.
 
     """
 
@@ -38,7 +43,8 @@ class VoxelData:
     skip: int | None = 0
     encoding: Literal["raw", "gzip", "zlib", "text", "hex"] = "raw"
     order: Literal["<", ">"] = "<"
-    scaled: bool = False
+    interleaved: bool = True
+    scaling: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,10 @@ class Claims:
         Where the voxel data are; None where that is among the problems.
     problems
         What only this format can get wrong, one sentence each.
+    channels
+        Number of values a voxel.
+    geometry
+        The grid, bit by bit as ITK reads it; None where ITK has to be asked.
 
     """
 
@@ -72,6 +82,8 @@ class Claims:
     voxel_type: str
     voxels: VoxelData | None
     problems: tuple[str, ...]
+    channels: int = 1
+    geometry: Geometry | None = None
 
 
 def skewed_axes(directions: Sequence[Sequence[float]]) -> list[str]:

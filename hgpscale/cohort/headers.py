@@ -17,7 +17,7 @@ import psutil
 from hgpscale.cohort import metaimage, nifti, nrrd
 from hgpscale.cohort.claims import Claims, VoxelData
 from hgpscale.errors import ImageError, MissingFileError
-from hgpscale.volume import Index, Vector
+from hgpscale.volume import Geometry, Index, Vector
 
 _PARSERS: dict[str, Callable[[Path], Claims]] = {
     ".nii": nifti.parse,
@@ -59,6 +59,10 @@ class Header:
         Everything found wrong, one sentence each; empty for a file that may go to SimpleITK.
     missing
         Whether the problem is that there is no such file.
+    channels
+        Number of values a voxel.
+    geometry
+        The grid, bit by bit as ITK reads it; None where ITK has to be asked.
 
     """
 
@@ -73,17 +77,25 @@ class Header:
     voxels: VoxelData | None = None
     problems: tuple[str, ...] = ()
     missing: bool = False
+    channels: int = 1
+    geometry: Geometry | None = None
 
 
-def inspect(path: str | Path) -> Header:
+def inspect(path: str | Path, *, several: bool = False) -> Header:
     """Read the header of an image or mask file and check it, without reading or allocating any voxel.
 
-    A file that is missing or unreadable has that as its problem: nothing is raised.
+    Parameters
+    ----------
+    path
+        The file. One that is missing or unreadable has that as its problem: nothing is raised.
+    several
+        Whether several values a voxel are right, as in a mask of regions that overlap.
+
     """
     path = Path(path)
     try:
         claims = _parser(path)(path)
-        return _checked(path, claims)
+        return _checked(path, claims, several)
     except ImageError as error:
         return Header(path, problems=(str(error),), missing=isinstance(error, MissingFileError))
     except OSError as error:
@@ -106,15 +118,17 @@ def _parser(path: Path) -> Callable[[Path], Claims]:
     raise ImageError(f"its format is not supported; expected a name that ends in {', '.join(_PARSERS)}")
 
 
-def _checked(path: Path, claims: Claims) -> Header:
+def _checked(path: Path, claims: Claims, several: bool) -> Header:
     """Add the checks that every format needs."""
     problems = list(claims.problems)
+    if claims.channels != 1 and not several:
+        problems.append(f"it has {claims.channels} numbers a voxel, expected one")
     size, spacing = claims.size, claims.spacing
     shape = "x".join(map(str, size))
     straight = len(size) == 3
     if not straight:
         problems.insert(0, f"it is {len(size)}D, {shape} voxels (x first); expected a 3D image")
-    positive = min(size, default=0) > 0
+    positive = min(size, default=0) > 0 and claims.channels > 0
     if not positive:
         problems.append(f"its size is {shape} voxels (x first); expected at least 1 along each axis")
     if straight and spacing and not all(0 < step < math.inf for step in spacing):
@@ -122,10 +136,11 @@ def _checked(path: Path, claims: Claims) -> Header:
         problems.append(f"its spacing is ({steps}) mm (x first); expected numbers above 0")
     claimed = 0
     if positive and claims.voxel_type:
-        claimed = math.prod(size) * np.dtype(claims.voxel_type).itemsize
+        count = math.prod(size) * claims.channels
+        claimed = count * np.dtype(claims.voxel_type).itemsize
         problems += _memory_problems(claimed)
         if claims.voxels is not None:
-            problems += _length_problems(claims.voxels, claimed, math.prod(size))
+            problems += _length_problems(claims.voxels, claimed, count)
     return Header(
         path,
         claims.format,
@@ -137,11 +152,14 @@ def _checked(path: Path, claims: Claims) -> Header:
         claims.voxels is not None and claims.voxels.encoding in ("gzip", "zlib"),
         claims.voxels,
         tuple(problems),
+        False,
+        claims.channels,
+        claims.geometry,
     )
 
 
 def _memory_problems(claimed: int) -> list[str]:
-    """Check against the machine's memory; SimpleITK's image and its copy as an array take the voxels twice.
+    """Check against the machine's memory; voxels read whole, and SimpleITK's copy for statistics, take it twice.
 
     What is free differs from moment to moment, and with it would what a run fails.
     """

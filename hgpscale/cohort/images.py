@@ -1,196 +1,168 @@
-"""Reads images and masks: guarded, fingerprinted, and with every complaint on one line."""
+"""Reads images: guarded, only as far as is needed, fingerprinted if asked for, every complaint on one line."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hgpscale.cohort.claims import VoxelData
-from hgpscale.cohort.digest import digest
 from hgpscale.cohort.headers import Header, inspect
+from hgpscale.cohort.itk import read_geometry, read_voxels
+from hgpscale.cohort.stream import VoxelStream, open_voxels
 from hgpscale.errors import ImageError, MissingFileError
-from hgpscale.volume import Geometry, Volume
+from hgpscale.volume import Box, Geometry, Volume
 
-if TYPE_CHECKING:
-    import SimpleITK as sitk
-
-_LABEL_TYPES = (np.uint8, np.uint16, np.uint32)
+_STREAMED = ("raw", "gzip", "zlib")
 
 
-def read_image(path: str | Path) -> tuple[Volume, str]:
-    """Read a 3D image.
+@dataclass(frozen=True)
+class ImageFile:
+    """An image or mask file whose header is sound.
+
+    Attributes
+    ----------
+    header
+        What `inspect` found.
+    geometry
+        The grid, as ITK reads it.
+
+    """
+
+    header: Header
+    geometry: Geometry
+
+
+def open_image(path: str | Path, *, several: bool = False) -> ImageFile:
+    """Read and check the header of a 3D image, and no voxel.
 
     Parameters
     ----------
     path
         A .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file.
-
-    Returns
-    -------
-    Volume
-        Voxels ``(z, y, x)`` in the stored type, NaN and infinities included; a NIfTI file with a slope or intercept
-        comes scaled, as float32 or float64.
-    str
-        Digest of the file's bytes, see `digest.digest`.
+    several
+        Whether several values a voxel are right.
 
     Raises
     ------
     MissingFileError
         There is no such file. It is an ImageError too.
     ImageError
-        The file is broken, truncated, not 3D, of another format, or too large for the memory. The message
-        lists everything that is wrong with it.
+        The file is broken, truncated, not 3D, of another format, or too large for the memory, as far as its header
+        and length show. The message lists everything that is wrong with it.
 
     """
-    header = inspect(path)
+    header = inspect(path, several=several)
     if header.problems or header.voxels is None:
         kind = MissingFileError if header.missing else ImageError
         raise kind(f"{path}: {'; '.join(header.problems)}")
-    stream = bytearray()
-    try:
-        if header.format == "NIfTI":
-            fingerprint = digest(header, stream.extend)
-            volume = _nifti(header, _stored(stream, header, header.voxels), header.voxels.scaled)
-        else:
-            fingerprint = digest(header)
-            volume = Volume.of(image_reader(header).Execute())
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except RuntimeError as error:
-        raise ImageError(f"{path}: {itk_reason(error)}") from error
-    return volume, fingerprint
+    with about(header):
+        return ImageFile(header, read_geometry(header))
 
 
-def read_mask(path: str | Path) -> tuple[Volume, str]:
-    """Read a 3D mask of labels.
+def read_parts(image: ImageFile, boxes: Sequence[Box], *, entire: bool) -> tuple[list[Volume], str]:
+    """Read boxes of an image in one pass over its file, holding one plane beside them.
 
     Parameters
     ----------
-    path
-        A file as for `read_image`, with voxels of any integer or float type.
+    image
+        What `open_image` returned.
+    boxes
+        Parts of the image.
+    entire
+        Whether to read on behind the last plane that a box needs: to check that the file is whole and undamaged, and
+        for the digest of its bytes. What lies behind that plane is otherwise not looked at.
 
     Returns
     -------
-    Volume
-        Labels ``(z, y, x)`` in the smallest of uint8, uint16 and uint32 that holds them.
+    list of Volume
+        A box each. Voxels in the stored type, NaN and infinities included; a NIfTI file with a slope or intercept
+        comes scaled, as float32 or float64.
     str
-        Digest of the file's bytes.
+        The digest, see `VoxelStream.finish`; empty unless `entire`.
 
     Raises
     ------
     ImageError
-        As for `read_image`; or a voxel is no whole number, negative, or beyond 32 bits.
+        The file is truncated or damaged in what was read of it.
 
     """
-    volume, fingerprint = read_image(path)
+    header, geometry = image.header, image.geometry
+    first, last = min((lower[0] for lower, _ in boxes), default=0), max((upper[0] for _, upper in boxes), default=0)
+    with about(header), open_voxels(header, hashed=entire) as stream:
+        if not is_streamed(header):
+            digest = stream.finish()
+            whole = Volume(read_voxels(header), geometry)
+            return [whole.crop(*box) for box in boxes], digest if entire else ""
+        parts = [_empty(box, image) for box in boxes]
+        for z, plane in zip(range(first, last), planes(stream, header, first, last), strict=True):
+            for part, (lower, upper) in zip(parts, boxes, strict=True):
+                if lower[0] <= z < upper[0]:
+                    window = plane[lower[1] : upper[1], lower[2] : upper[2]]
+                    part.array[z - lower[0]] = _scaled(window, header)
+        # Where the last plane was needed, the end of the stream costs nothing.
+        digest = stream.finish() if entire or last == geometry.size[0] else ""
+    return parts, digest
+
+
+def read_image(path: str | Path) -> tuple[Volume, str]:
+    """Read a whole 3D image: its voxels as `read_parts` gives them, and its digest. Errors as of both above."""
+    image = open_image(path)
+    (whole,), digest = read_parts(image, [((0, 0, 0), image.geometry.size)], entire=True)
+    return whole, digest
+
+
+def is_streamed(header: Header) -> bool:
+    """Whether `planes` can read the voxels; text, and compressed voxels behind other data, are left to SimpleITK."""
+    voxels = header.voxels
+    assert voxels is not None, "the header was found sound"
+    return voxels.encoding in _STREAMED and not (header.compressed and voxels.skip is None)
+
+
+def planes(stream: VoxelStream, header: Header, first: int, last: int, channel: int = 0) -> Iterator[NDArray[Any]]:
+    """Yield the planes ``(y, x)`` from `first` to before `last`, as they are stored, in the file's byte order.
+
+    `stream` stands at the first voxel; `channel` chooses one of several values a voxel.
+    """
+    assert header.size is not None, "the header was found sound"
+    assert header.voxels is not None, "the header was found sound"
+    nz, ny, nx = header.size
+    kind = np.dtype(header.voxel_type).newbyteorder(header.voxels.order)
+    before, beside, at = (0, header.channels, channel) if header.voxels.interleaved else (channel * nz, 1, 0)
+    length = ny * nx * beside * kind.itemsize
+    stream.skip((before + first) * length)
+    for _ in range(first, last):
+        yield np.frombuffer(stream.read(length), kind).reshape(ny, nx, beside)[:, :, at]
+
+
+def _empty(box: Box, image: ImageFile) -> Volume:
+    lower, upper = box
+    shape = [b - a for a, b in zip(lower, upper, strict=True)]
+    kind = np.dtype(image.header.voxel_type)
+    return Volume(np.empty(shape, _scaled(np.empty(0, kind), image.header).dtype), image.geometry, lower)
+
+
+def _scaled(stored: NDArray[Any], header: Header) -> NDArray[Any]:
+    """Apply slope and intercept as ITK does: on float64, from and to a float type."""
+    assert header.voxels is not None, "the header was found sound"
+    if header.voxels.scaling is None:
+        return stored
+    slope, intercept = header.voxels.scaling
+    kind = np.float64 if stored.dtype.itemsize == 8 and stored.dtype.kind == "f" else np.float32
+    with np.errstate(over="ignore"):
+        return (stored.astype(kind).astype(np.float64) * slope + intercept).astype(kind)
+
+
+@contextmanager
+def about(header: Header) -> Iterator[None]:
+    """Put the file's path before messages about it."""
     try:
-        labels = as_labels(volume.array)
+        yield
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-    return Volume(labels, volume.geometry), fingerprint
-
-
-def _nifti(header: Header, stored: NDArray[Any], scaled: bool) -> Volume:
-    """Return a NIfTI image from its stored voxels; ITK says where they lie, and scales them where they are scaled."""
-    if not scaled:
-        # The stream is decompressed already: ITK would do it again.
-        return Volume(stored, read_geometry(header))
-    volume = Volume.of(image_reader(header).Execute())
-    if stored.dtype.kind == "f":
-        # ITK's NIfTI library makes every NaN and infinity a 0, without saying so.
-        lost = ~np.isfinite(stored)
-        volume.array[lost] = stored[lost]
-    return volume
-
-
-def _stored(stream: bytearray, header: Header, voxels: VoxelData) -> NDArray[Any]:
-    """Return the voxels as they are stored, shape ``(z, y, x)``, in this machine's byte order."""
-    kind = np.dtype(header.voxel_type)
-    count = header.claimed_bytes // kind.itemsize
-    stored = np.frombuffer(stream, kind.newbyteorder(voxels.order), count, voxels.skip or 0)
-    return stored.reshape(header.size or -1).astype(kind, copy=False)
-
-
-def read_geometry(header: Header) -> Geometry:
-    """Return the grid of an image as ITK reads it from the header, without the voxels.
-
-    Raises
-    ------
-    ImageError
-        ITK refuses the header; the message does not name the file.
-
-    """
-    reader = image_reader(header)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise ImageError(itk_reason(error)) from error
-    return Geometry.of(reader)
-
-
-def image_reader(header: Header) -> sitk.ImageFileReader:
-    """Return SimpleITK's reader for a file that `inspect` found sound.
-
-    The format's own reader is named, so that ITK does not try all others first, which print to the terminal and are
-    not safe in threads. ITK's warnings are switched off for the process: what they are about is checked before.
-    """
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(header.image_io)
-    reader.SetFileName(str(header.path))
-    return reader
-
-
-def itk_reason(error: RuntimeError) -> str:
-    """Return what an ITK exception says, on one line, without the places in ITK's source and its addresses."""
-    lines = [line for line in str(error).splitlines() if not re.search(r"\.[ch]xx:\d+:\s*$", line)]
-    text = re.sub(r"^(sitk::|itk::|ITK )?ERROR: |\(0x[0-9a-f]+\)", "", " ".join(" ".join(lines).split()))
-    return f"SimpleITK cannot read it: {text}"
-
-
-def as_labels(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a mask's voxels as labels, values unchanged.
-
-    Parameters
-    ----------
-    array
-        Labels ``(z, y, x)``, whole numbers from 0 in any integer or float type, or bool.
-
-    Returns
-    -------
-    ndarray
-        The same in the smallest of uint8, uint16 and uint32 that holds them; `array` itself where it has that type.
-
-    Raises
-    ------
-    ImageError
-        There is no voxel, or one is no whole number, NaN, infinite, negative, or beyond 32 bits. The message does not
-        name the file.
-
-    """
-    if not array.size or array.dtype.kind not in "buif":
-        raise ImageError(f"the mask is {array.size} voxels of type {array.dtype}; expected integers or floats")
-    lowest, highest = array.min(), array.max()
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
-        raise ImageError("the mask holds NaN or infinite voxels; expected whole numbers from 0")
-    if lowest < 0:
-        raise ImageError(f"the mask holds negative labels (lowest {lowest:g}); expected whole numbers from 0")
-    if array.dtype.kind == "f":
-        fractional = array[array != np.floor(array)]
-        if fractional.size:
-            raise ImageError(
-                f"the mask is fractional ({fractional.size} voxels, such as {fractional[0]:.6g}): "
-                "threshold it, for example at 0.5, and save it as integers"
-            )
-    fitting = [kind for kind in _LABEL_TYPES if highest <= np.iinfo(kind).max]
-    if not fitting:
-        raise ImageError(f"the mask holds label {highest:g}; expected at most {np.iinfo(np.uint32).max}")
-    return array.astype(fitting[0], copy=False)
+        raise ImageError(f"{header.path}: {error}") from error
+    except OSError as error:
+        raise ImageError(f"{header.path}: cannot be read: {error.strerror or error}") from error

@@ -242,7 +242,10 @@ def _lesion_rows(path: Path, table: Table, problems: Problems) -> list[LesionRow
             problems.append((line, f"label is {row['label']!r}, expected a whole number of at least 1"))
         if row.get("Label_channel", "0") not in ("", "0"):
             problems.append(
-                (line, f"Label_channel is {row['Label_channel']!r}: masks with several channels are not supported")
+                (
+                    line,
+                    f"Label_channel is {row['Label_channel']!r}: expected one for all rows, as setting label_channel",
+                )
             )
         rows.append(
             LesionRow(

@@ -29,8 +29,9 @@ _VOXEL_TYPES = {
     "MET_DOUBLE": "float64",
 }
 _DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
-_WHOLE = ("NDims", "DimSize", "HeaderSize", "CompressedDataSize")
+_WHOLE = ("NDims", "DimSize", "HeaderSize", "CompressedDataSize", "ElementNumberOfChannels")
 _ORIGINS = ("Offset", "Position", "Origin")
+_BIG_ENDIAN = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 
 
 def parse(path: Path) -> Claims:
@@ -49,9 +50,7 @@ def parse(path: Path) -> Claims:
     kind = keys.get("ElementType", "")
     if kind not in _VOXEL_TYPES:
         problems.append(f"its voxels are of type {shown(kind)}; expected one number a voxel")
-    channels = _numbers(keys, ("ElementNumberOfChannels",), 1, 1.0)[0]
-    if channels != 1:
-        problems.append(f"it has {channels:g} numbers a voxel, expected one")
+    channels = int(_numbers(keys, ("ElementNumberOfChannels",), 1, 1.0)[0])
     # ITK keeps these in the file's dictionary and hands out the voxels as stored
     slope = _numbers(keys, ("ElementToIntensityFunctionSlope",), 1, 1.0)[0]
     offset = _numbers(keys, ("ElementToIntensityFunctionOffset",), 1, 0.0)[0]
@@ -74,7 +73,8 @@ def parse(path: Path) -> Claims:
             problems.append("its origin is not finite")
     voxels, found = _voxels(path, keys, end)
     problems += found
-    return Claims("MetaImage", "MetaImageIO", size, spacing, _VOXEL_TYPES.get(kind, ""), voxels, tuple(problems))
+    voxel_type = _VOXEL_TYPES.get(kind, "")
+    return Claims("MetaImage", "MetaImageIO", size, spacing, voxel_type, voxels, tuple(problems), channels)
 
 
 def _keys(path: Path) -> tuple[dict[str, str], int]:
@@ -137,4 +137,5 @@ def _voxels(path: Path, keys: dict[str, str], end: int) -> tuple[VoxelData | Non
     if problems:
         return None, problems
     encoding: Literal["zlib", "raw"] = "zlib" if compressed else "raw"
-    return VoxelData(source, start, None if header_size < 0 else header_size, encoding), problems
+    order: Literal["<", ">"] = ">" if any(_true(keys, name) for name in _BIG_ENDIAN) else "<"
+    return VoxelData(source, start, None if header_size < 0 else header_size, encoding, order), problems

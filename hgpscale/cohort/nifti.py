@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hgpscale.cohort.claims import Claims, VoxelData, skewed_axes
+from hgpscale.cohort.nifti_grid import grid
 from hgpscale.errors import ImageError
 
 _FIELDS = {
     "dim": ("8i2", 40),
+    "intent_code": ("i2", 68),
     "datatype": ("i2", 70),
     "pixdim": ("8f4", 76),
     "vox_offset": ("f4", 108),
@@ -64,6 +66,8 @@ _REFUSED_TYPES = {
     2304: "RGBA colours",
 }
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # metres and micrometres; every other code is read as mm, as ITK does
+_VECTOR = 1007
+"""intent_code of an image whose fifth dimension counts the values of a voxel."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -84,11 +88,15 @@ def parse(path: Path) -> Claims:
     size = [int(n) for n in header["dim"][1 : ndim + 1]]
     while len(size) > 3 and size[-1] == 1:  # ITK drops them too
         size.pop()
+    channels = 1
+    if int(header["intent_code"]) == _VECTOR and len(size) == 5 and size[3] == 1 and size[2] > 1:
+        *size, _, channels = size
     scale = _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
     pixdim = [float(step) for step in header["pixdim"][1 : len(size) + 1]]
     code = int(header["datatype"])
     problems = [*_type_problems(code), *_offset_problems(header), *_scaling_problems(header)]
-    if len(size) == 3 and all(0 < step < math.inf for step in pixdim) and min(size) > 0:
+    measured = len(size) == 3 and all(0 < step < math.inf for step in pixdim) and min(size) > 0
+    if measured:
         problems += _orientation_problems(header, np.array(size), np.array(pixdim))
     if compressed and path.with_suffix("").exists():
         problems.append(
@@ -98,10 +106,14 @@ def parse(path: Path) -> Claims:
     encoding: Literal["gzip", "raw"] = "gzip" if compressed else "raw"
     offset = float(header["vox_offset"])
     start = int(offset) if math.isfinite(offset) else 0
-    voxels = VoxelData(path, 0, start, encoding, order, _is_scaled(header))
+    voxels = VoxelData(path, 0, start, encoding, order, False, _scaling(header))
     spacing = tuple(step * scale for step in pixdim)
+    # Whether ITK scales the origin too depends on its version.
+    geometry = grid(header, size, spacing) if measured and scale == 1 and not problems else None
     voxel_type = _VOXEL_TYPES.get(code, "")
-    return Claims("NIfTI", "NiftiImageIO", tuple(size), spacing, voxel_type, voxels, tuple(problems))
+    return Claims(
+        "NIfTI", "NiftiImageIO", tuple(size), spacing, voxel_type, voxels, tuple(problems), channels, geometry
+    )
 
 
 def _head(path: Path, compressed: bool) -> bytes:
@@ -158,10 +170,11 @@ def _offset_problems(header: Any) -> list[str]:
     return []
 
 
-def _is_scaled(header: Any) -> bool:
-    """Whether ITK changes the voxels, given that `_scaling_problems` found nothing."""
+def _scaling(header: Any) -> tuple[float, float] | None:
+    """Return how ITK changes the voxels, given that `_scaling_problems` found nothing."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    return not (slope == 0 or math.isnan(slope) or (slope == 1 and intercept == 0))
+    unscaled = slope == 0 or math.isnan(slope) or (slope == 1 and intercept == 0)
+    return None if unscaled else (slope, intercept)
 
 
 def _scaling_problems(header: Any) -> list[str]:

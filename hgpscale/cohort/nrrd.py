@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -41,6 +42,7 @@ _ENCODINGS: dict[str, _Encoding] = {
 }
 _ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip"}
 _SPACE_AXES = ("domain", "space", "time", "???", "none")
+_VALUE_AXES = ("list", "vector")
 _MILLIMETRE = ("mm", "millimeter", "millimetre", "millimeters", "millimetres", "")
 
 
@@ -62,6 +64,8 @@ def parse(path: Path) -> Claims:
     spatial = [axis for axis, kind in enumerate(kinds) if kind in _SPACE_AXES]
     word = fields.get("type", "").lower()
     problems = [*_voxel_problems(word, kinds), *_unit_problems(fields)]
+    values = [axis for axis, kind in enumerate(kinds) if kind in _VALUE_AXES]
+    channels = math.prod(size[axis] for axis in values)
     spacing: tuple[float, ...] = ()
     if len(spatial) == 3:
         spacing, found = _grid(fields, spatial)
@@ -71,10 +75,13 @@ def parse(path: Path) -> Claims:
     problems += found
     if np.dtype(voxel_type or "u1").itemsize > 1 and "endian" not in fields and voxels and voxels.encoding != "text":
         problems.append("the field 'endian' is missing")
-    if len(spatial) != ndim:
+    if len(spatial) + len(values) != ndim:
         voxels = None
+    elif voxels is not None:
+        order: Literal["<", ">"] = ">" if fields.get("endian", "").lower() == "big" else "<"
+        voxels = replace(voxels, order=order, interleaved=values != [ndim - 1])
     sizes = tuple(size[axis] for axis in spatial)
-    return Claims("NRRD", "NrrdImageIO", sizes, spacing, voxel_type, voxels, tuple(problems))
+    return Claims("NRRD", "NrrdImageIO", sizes, spacing, voxel_type, voxels, tuple(problems), channels)
 
 
 def _voxel_problems(word: str, kinds: list[str]) -> list[str]:
@@ -82,11 +89,11 @@ def _voxel_problems(word: str, kinds: list[str]) -> list[str]:
     if word not in _VOXEL_TYPES:
         problems.append(f"its voxels are of type {shown(word)}; expected one number a voxel")
     vectors = [kind for kind in kinds if kind not in _SPACE_AXES]
-    if vectors:
-        problem = f"it has several numbers a voxel (axis kind {', '.join(vectors)})"
-        if "list" in vectors:
-            problem += ": layered segmentations are not supported yet, export each segment as a label map"
-        problems.append(problem)
+    if vectors and (len(vectors) > 1 or vectors[0] not in _VALUE_AXES or vectors[0] not in (kinds[0], kinds[-1])):
+        problems.append(
+            f"it has several numbers a voxel (axis kind {', '.join(vectors)}); expected at most one axis of kind "
+            f"{' or '.join(_VALUE_AXES)}, the first or the last"
+        )
     return problems
 
 

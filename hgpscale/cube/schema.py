@@ -19,7 +19,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from hgpscale._version import __version__
-from hgpscale.catalog import FAMILIES
+from hgpscale.catalog import FAMILIES, SHAPE_FAMILIES
 from hgpscale.cube.store import local_path, open_store
 from hgpscale.errors import CubeError, SettingsError
 from hgpscale.record import expected_keys
@@ -134,7 +134,7 @@ def family_variables(family: str, names: tuple[str, ...]) -> tuple[Variable, Var
     features = {feature.name: feature for feature in known.features}
     dim = f"{family}_feature"
     # Shape is measured on the mask, so it is the same for every image type.
-    dims = (*_PAIR, "region", dim) if family == "shape" else (*_PAIR, "region", "image_type", dim)
+    dims = (*_PAIR, "region", dim) if family in SHAPE_FAMILIES else (*_PAIR, "region", "image_type", dim)
     about = {
         "feature_units": [features[name].unit for name in names],
         "ibsi_ids": [features[name].ibsi_id for name in names],

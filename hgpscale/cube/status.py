@@ -31,6 +31,7 @@ class FailedRow:
 
     lesion: str
     segmentation: str
+    images: tuple[str, ...]
     families: tuple[str, ...]
     stage: str
     reason: str
@@ -144,14 +145,23 @@ def _count(records: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def _failures(failed: pd.DataFrame) -> tuple[FailedRow, ...]:
-    groups: dict[tuple[str, str, str], dict[str, None]] = {}
-    columns = (failed[name].astype(str) for name in ("lesion", "segmentation", "error", "family"))
-    for lesion, segmentation, error, family in zip(*columns, strict=True):
-        groups.setdefault((lesion, segmentation, error), {})[family] = None
+    groups: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    columns = (failed[name].astype(str) for name in ("lesion", "segmentation", "error", "image_type", "family"))
+    for lesion, segmentation, error, image, family in zip(*columns, strict=True):
+        groups.setdefault((lesion, segmentation, error), []).append((image, family))
     return tuple(
-        FailedRow(lesion, segmentation, tuple(families), *error.split(": ", 1))
-        for (lesion, segmentation, error), families in groups.items()
+        FailedRow(lesion, segmentation, _different(keys, 0), _different(keys, 1), *_parts(error))
+        for (lesion, segmentation, error), keys in groups.items()
     )
+
+
+def _different(keys: list[tuple[str, str]], at: int) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key[at] for key in keys))
+
+
+def _parts(error: str) -> tuple[str, str]:
+    stage, reason = error.split(": ", 1)
+    return stage, reason
 
 
 def _file_sizes(folder: Path) -> list[int]:

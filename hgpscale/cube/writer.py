@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 import zarr
 
+from hgpscale.catalog import SHAPE_FAMILIES
 from hgpscale.cube import identity, schema, store
 from hgpscale.errors import CubeError, CubeWriteError
 from hgpscale.record import Key, Record, expected_keys
@@ -241,7 +242,7 @@ class CubeWriter:
                 by_image = *where, self._position["image_type"][image_type]
                 by_family = *by_image, self._position["family"][family]
                 # NaN also where the row failed: an interrupted attempt may have stored numbers.
-                cells[family][where if family == "shape" else by_image] = record.values.get(key, np.nan)
+                cells[family][where if family in SHAPE_FAMILIES else by_image] = record.values.get(key, np.nan)
                 cells["error"][by_family] = _storable(str(failure)) if failure else ""
                 cells["state"][by_family] = schema.DONE if key in record.values else schema.FAILED
         for name in sorted(cells, key=_stage):

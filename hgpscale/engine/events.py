@@ -40,8 +40,8 @@ class Summary:
     failed
         Rows that failed in this run: no numbers at all.
     partial
-        Rows that this run has numbers for, except for some feature families; one entry a family. These rows are
-        counted in `done` too.
+        Rows that this run has numbers for, except for some feature families; one entry an image and reason. These
+        rows are counted in `done` too.
     seconds
         Time from the start of the cluster to the last block written.
 

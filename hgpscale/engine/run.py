@@ -35,6 +35,7 @@ from hgpscale.engine.plan import plan, rows_to_retry
 from hgpscale.engine.plugin import WorkerSetup
 from hgpscale.engine.tasks import LesionTask, ScanTask, extract_prepared, read_scan
 from hgpscale.errors import EngineError, Failure, SettingsError, WorkerError
+from hgpscale.filters import require_packages
 from hgpscale.record import Record, failed_record
 from hgpscale.settings import Settings
 
@@ -110,6 +111,7 @@ def extract(
         raise SettingsError("give one of client, workers and scheduler, not several: each says where to run")
     notify: Callable[[Event], None] = on_event or (lambda event: None)
     chosen = Settings.of(settings)
+    require_packages(chosen)
     rows = read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort
     began = time.monotonic()
     with closing(CubeWriter.open(cube, rows, chosen, mended=retry_failed)) as writer:
@@ -151,10 +153,13 @@ class _Tally:
         if record.failure is not None:
             self.failed.append(RowFailure(*row, record.failure))
             return LesionDone(failed=self.failed[-1])
+        lacking: dict[tuple[str, str, Failure], list[str]] = {}
+        for (region, image, family), failure in record.failures.items():
+            if (region, image, family) not in record.values:
+                lacking.setdefault((region, image, failure), []).append(family)
         partial = tuple(
-            RowFailure(*row, replace(failure, reason=f"{'/'.join(key)}: {failure.reason}"))
-            for key, failure in record.failures.items()
-            if key not in record.values
+            RowFailure(*row, replace(failure, reason=f"{region}/{image}/{','.join(families)}: {failure.reason}"))
+            for (region, image, failure), families in lacking.items()
         )
         self.done += 1
         self.partial += partial

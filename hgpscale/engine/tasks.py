@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from hgpscale.cohort import read_image, read_mask
+from hgpscale.cohort import open_image, read_labels, read_parts
 from hgpscale.errors import Failure, HgpscaleError, ImageError, MaskError, VoxelError
 from hgpscale.lesion import compute_lesion
-from hgpscale.prepare.cut import Cut, cut
+from hgpscale.prepare.cut import Cut, Plan, plan, take
+from hgpscale.prepare.scan import needs_scan, scan_statistics
 from hgpscale.record import Key, Record, failed_record
 from hgpscale.settings import Settings
-from hgpscale.volume import Volume
+from hgpscale.volume import Geometry, Volume
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from hgpscale.cohort.images import ImageFile
 
 
 @dataclass(frozen=True)
@@ -90,23 +93,37 @@ class PreparedLesion:
 
 
 def read_scan(scan: ScanTask, settings: Settings) -> list[PreparedLesion | Record]:
-    """Read an image and the masks of its lesions; cut out what each lesion needs.
+    """Read the masks of an image's lesions, then the image once; keep what each lesion needs.
 
     Returns one item a lesion, in the order of `scan.lesions`; a lesion that cannot be prepared comes back as a
     record of its failure.
     """
     try:
-        image, digest = read_image(scan.image)
+        image = open_image(scan.image)
+        planned = list(_planned(scan, image.geometry, settings))
+        cuts, digest = _cuts(image, [item.plan for item in planned if item.plan is not None], settings)
         _require_unchanged(scan.image, scan.image_digest, digest)
     except HgpscaleError as error:
         failure = Failure.of(error)
         return [failed_record(task.lesion, task.segmentation, failure, settings) for task in scan.lesions]
-    return list(_prepared(scan, image, digest, settings))
+    left = iter(cuts)
+    return [
+        PreparedLesion(task, next(left), digest, item.mask_digest, scan.image)
+        if item.failure is None
+        else _failed(task, item.failure, settings, digest, item.mask_digest)
+        for task, item in zip(scan.lesions, planned, strict=True)
+    ]
 
 
-def _prepared(
-    scan: ScanTask, image: Volume, image_digest: str, settings: Settings
-) -> Iterator[PreparedLesion | Record]:
+class _Planned(NamedTuple):
+    """What one lesion needs of the image, or why that cannot be told: one of the two is there."""
+
+    mask_digest: str
+    plan: Plan | None = None
+    failure: Failure | None = None
+
+
+def _planned(scan: ScanTask, image: Geometry, settings: Settings) -> Iterator[_Planned]:
     held: tuple[str, Volume, str] | None = None
     for task in scan.lesions:
         mask_digest = ""
@@ -114,15 +131,26 @@ def _prepared(
             # Lesions of one label map mostly stand one after the other: it is read once for them.
             if held is None or held[0] != task.mask:
                 held = None
-                held = (task.mask, *read_mask(task.mask))
+                held = (task.mask, *read_labels(task.mask, settings.label_channel))
             _, mask, mask_digest = held
             _require_unchanged(task.mask, task.mask_digest, mask_digest)
             with naming(task.mask):
-                found = cut(image, mask, task.label if task.label is not None else settings.label, settings)
+                wanted = plan(image, mask, task.label if task.label is not None else settings.label, settings)
         except HgpscaleError as error:
-            yield _failed(task, error, settings, image_digest, mask_digest)
+            yield _Planned(mask_digest, failure=Failure.of(error))
         else:
-            yield PreparedLesion(task, found, image_digest, mask_digest, scan.image)
+            yield _Planned(mask_digest, wanted)
+
+
+def _cuts(image: ImageFile, plans: list[Plan], settings: Settings) -> tuple[list[Cut], str]:
+    """Read the image's file once, to its end, and keep what each plan needs; return its digest too."""
+    if not needs_scan(settings):
+        parts, digest = read_parts(image, [wanted.needed for wanted in plans], entire=True)
+        return [Cut(wanted, part, None) for wanted, part in zip(plans, parts, strict=True)], digest
+    (whole,), digest = read_parts(image, [((0, 0, 0), image.geometry.size)], entire=True)
+    with naming(str(image.header.path)):
+        statistics = scan_statistics(whole.array, settings)
+    return [take(whole, wanted, statistics) for wanted in plans], digest
 
 
 def _require_unchanged(path: str, before: str, now: str) -> None:
@@ -141,8 +169,9 @@ def extract_prepared(item: PreparedLesion | Record, settings: Settings) -> Recor
     try:
         values, failures = compute_named(item.cut, settings, item.image_name, task.mask)
     except HgpscaleError as error:
-        return _failed(task, error, settings, item.image_digest, item.mask_digest)
-    return Record(task.lesion, task.segmentation, item.image_digest, item.mask_digest, item.cut.label, values, failures)
+        return _failed(task, Failure.of(error), settings, item.image_digest, item.mask_digest)
+    label = item.cut.plan.label
+    return Record(task.lesion, task.segmentation, item.image_digest, item.mask_digest, label, values, failures)
 
 
 def compute_named(
@@ -162,11 +191,11 @@ def naming(name: str, kind: type[HgpscaleError] = HgpscaleError) -> Iterator[Non
         raise type(error)(f"{name}: {error}") from error
 
 
-def _failed(task: LesionTask, error: HgpscaleError, settings: Settings, image_digest: str, mask_digest: str) -> Record:
+def _failed(task: LesionTask, failure: Failure, settings: Settings, image_digest: str, mask_digest: str) -> Record:
     return failed_record(
         task.lesion,
         task.segmentation,
-        Failure.of(error),
+        failure,
         settings,
         image_digest=image_digest,
         mask_digest=mask_digest,

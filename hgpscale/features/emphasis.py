@@ -6,26 +6,25 @@ neighbours). IBSI and pyradiomics define the same emphases, non-uniformities and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hgpscale.features.region import EPS
+from hgpscale.features.rows import Array, Ragged, row_starts
+from hgpscale.kernels.reduce import SIZE_SUMS, sum_sizes
 
-Array = NDArray[np.float64]
 
-
-@dataclass(eq=False)
-class Sized:
-    """Counts by grey level and size, for one or several directions.
+class Sizes(NamedTuple):
+    """One region's counts by grey level and size, for one or several directions.
 
     Attributes
     ----------
-    p
-        float64, shape ``(n_levels, n_sizes, n_direction)``; each direction has at least one count.
+    counts
+        float64, shape ``(n_direction, n_levels, n_sizes)``; each direction has at least one count.
     levels
         Grey levels, float64, shape ``(n_levels,)``.
     sizes
@@ -33,94 +32,97 @@ class Sized:
 
     """
 
-    p: Array
+    counts: Array
     levels: Array
     sizes: Array
 
-    @cached_property
-    def i(self) -> Array:
-        """Grey level, shape ``(n_levels, 1)``."""
-        return self.levels[:, None]
 
-    @cached_property
-    def j(self) -> Array:
-        """Size, shape ``(n_sizes, 1)``."""
-        return self.sizes[:, None]
+def from_pairs(ranks: NDArray[np.int64], sizes: NDArray[np.int64], levels: NDArray[np.int64]) -> Sizes:
+    """Count things given one by one, by rank (from 1) and size (from 1)."""
+    occurring = np.flatnonzero(np.bincount(sizes))
+    place = np.zeros(int(occurring[-1]) + 1, dtype=np.int64)
+    place[occurring] = np.arange(occurring.size)
+    cells = np.bincount((ranks - 1) * occurring.size + place[sizes], minlength=levels.size * occurring.size)
+    counts = cells.reshape(1, levels.size, occurring.size).astype(np.float64)
+    return Sizes(counts, levels.astype(np.float64), occurring.astype(np.float64))
 
-    @cached_property
-    def by_level(self) -> Array:
-        """Counts by level, shape ``(n_levels, n_direction)``."""
-        return self.p.sum(axis=1)
 
-    @cached_property
-    def by_size(self) -> Array:
-        """Counts by size, shape ``(n_sizes, n_direction)``."""
-        return self.p.sum(axis=0)
+def from_counts(counts: NDArray[np.number], levels: NDArray[np.int64]) -> Sizes:
+    """Take counts of shape ``(n_direction, n_levels, n)`` where column k means size ``k + 1``."""
+    occurring = np.flatnonzero(counts.any(axis=(0, 1)))
+    found = np.ascontiguousarray(counts[:, :, occurring], dtype=np.float64)
+    return Sizes(found, levels.astype(np.float64), (occurring + 1).astype(np.float64))
+
+
+@dataclass(eq=False)
+class Sized:
+    """Sums over such counts; a row is one direction of one region.
+
+    Attributes
+    ----------
+    first
+        Each region's first row, shape ``(n_region,)``.
+    by_level, by_size
+        Levels and sizes with their counts.
+    mixed
+        Sums over the matrix, float64, shape ``(n_row,)``, by their names in `SIZE_SUMS`.
+
+    """
+
+    first: NDArray[np.int64]
+    by_level: Ragged
+    by_size: Ragged
+    mixed: dict[str, Array]
+
+    @classmethod
+    def of(cls, regions: Sequence[Sizes]) -> Sized:
+        """Sum over the counts of several regions."""
+        mixed = np.concatenate([sum_sizes(*region) for region in regions])
+        return cls(
+            row_starts([len(region.counts) for region in regions]),
+            Ragged.of([(region.levels, region.counts.sum(axis=2)) for region in regions]),
+            Ragged.of([(region.sizes, region.counts.sum(axis=1)) for region in regions]),
+            dict(zip(SIZE_SUMS, mixed.T, strict=True)),
+        )
 
     @cached_property
     def total(self) -> Array:
-        """All counts, shape ``(n_direction,)``."""
-        return self.p.sum(axis=(0, 1))
+        """All counts, shape ``(n_row,)``."""
+        return self.by_level.sum(self.by_level.weights)
 
 
-def from_pairs(ranks: NDArray[np.int64], sizes: NDArray[np.int64], levels: NDArray[np.int64]) -> Sized:
-    """Count things given one by one, by rank (from 1) and size."""
-    found, where = np.unique(sizes, return_inverse=True)
-    cells = np.bincount((ranks - 1) * found.size + where, minlength=levels.size * found.size)
-    p = cells.reshape(levels.size, found.size, 1).astype(np.float64)
-    return Sized(p, levels.astype(np.float64), found.astype(np.float64))
+def _emphasis(counts: Ragged, power: int, total: Array) -> Array:
+    return counts.sum(counts.weights * counts.values ** float(power)) / total
 
 
-def from_counts(counts: NDArray[np.int64], levels: NDArray[np.int64], first: int) -> Sized:
-    """Take counts of shape ``(n_direction, n_levels, n)`` where column k means size ``first + k``."""
-    occurring = np.flatnonzero(counts.sum(axis=(0, 1)))
-    p = np.ascontiguousarray(counts[:, :, occurring].transpose(1, 2, 0)).astype(np.float64)
-    return Sized(p, levels.astype(np.float64), (occurring + first).astype(np.float64))
+def _non_uniformity(counts: Ragged) -> Array:
+    return counts.sum(counts.weights**2)
 
 
-def _variance(counts: Array, values: Array, total: Array) -> Array:
-    share = counts / total
-    mean = (share * values).sum(axis=0)
-    return (share * (values - mean) ** 2).sum(axis=0)
-
-
-def _entropy(m: Sized) -> Array:
-    share = m.p / m.total
-    return -(share * np.log2(share + EPS)).sum(axis=(0, 1))
-
-
-def _weighted(level_power: int, size_power: int) -> Callable[[Sized], Array]:
-    def formula(m: Sized) -> Array:
-        weights = m.levels[:, None, None] ** float(level_power) * m.sizes[None, :, None] ** float(size_power)
-        return (m.p * weights).sum(axis=(0, 1)) / m.total
-
-    return formula
+def _variance(counts: Ragged, total: Array) -> Array:
+    return counts.moment(2, about=_emphasis(counts, 1, total)) / total
 
 
 _SHARED: dict[str, Callable[[Sized], Array]] = {
-    "small": _weighted(0, -2),
-    "large": _weighted(0, 2),
-    "low": _weighted(-2, 0),
-    "high": _weighted(2, 0),
-    "small low": _weighted(-2, -2),
-    "small high": _weighted(2, -2),
-    "large low": _weighted(-2, 2),
-    "large high": _weighted(2, 2),
-    "level non-uniformity": lambda m: (m.by_level**2).sum(axis=0) / m.total,
-    "level non-uniformity, normalised": lambda m: (m.by_level**2).sum(axis=0) / m.total**2,
-    "size non-uniformity": lambda m: (m.by_size**2).sum(axis=0) / m.total,
-    "size non-uniformity, normalised": lambda m: (m.by_size**2).sum(axis=0) / m.total**2,
-    "level variance": lambda m: _variance(m.by_level, m.i, m.total),
-    "size variance": lambda m: _variance(m.by_size, m.j, m.total),
-    "percentage": lambda m: m.total / (m.by_size * m.j).sum(axis=0),
-    "entropy": _entropy,
+    "small": lambda m: _emphasis(m.by_size, -2, m.total),
+    "large": lambda m: _emphasis(m.by_size, 2, m.total),
+    "low": lambda m: _emphasis(m.by_level, -2, m.total),
+    "high": lambda m: _emphasis(m.by_level, 2, m.total),
+    "small low": lambda m: m.mixed["small low"] / m.total,
+    "small high": lambda m: m.mixed["small high"] / m.total,
+    "large low": lambda m: m.mixed["large low"] / m.total,
+    "large high": lambda m: m.mixed["large high"] / m.total,
+    "level non-uniformity": lambda m: _non_uniformity(m.by_level) / m.total,
+    "level non-uniformity, normalised": lambda m: _non_uniformity(m.by_level) / m.total**2,
+    "size non-uniformity": lambda m: _non_uniformity(m.by_size) / m.total,
+    "size non-uniformity, normalised": lambda m: _non_uniformity(m.by_size) / m.total**2,
+    "level variance": lambda m: _variance(m.by_level, m.total),
+    "size variance": lambda m: _variance(m.by_size, m.total),
+    "percentage": lambda m: 1 / _emphasis(m.by_size, 1, m.total),
+    "entropy": lambda m: m.mixed["entropy"],
 }
 
 
-def formulas(names: dict[str, str]) -> dict[str, Callable[[Sized], float]]:
-    """Return a family's formulas: pyradiomics' names for the shared ones, mean over directions."""
-
-    def mean(formula: Callable[[Sized], Array]) -> Callable[[Sized], float]:
-        return lambda m: float(np.mean(formula(m)))
-
-    return {name: mean(_SHARED[shared]) for name, shared in names.items()}
+def formulas(names: dict[str, str]) -> dict[str, Callable[[Sized], Array]]:
+    """Return a family's formulas: pyradiomics' names for the shared ones."""
+    return {name: _SHARED[shared] for name, shared in names.items()}

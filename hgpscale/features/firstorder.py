@@ -2,112 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hgpscale.features.region import EPS, Region
+from hgpscale.features.region import Region
+from hgpscale.features.rows import Array, Ragged, row_starts
+from hgpscale.kernels.reduce import EPS
+from hgpscale.kernels.statistics import central_sums, deviation_between, order_statistics
+
+_PERCENTILES = np.array([10, 25, 50, 75, 90])
+
+
+class Sums(NamedTuple):
+    """What the formulas need of one region's values; in the image's unit and its powers.
+
+    Attributes
+    ----------
+    n_voxel, voxel_volume
+        Number of voxels, and mm3 of one.
+    minimum, maximum, mean
+        Of the values.
+    absolute, second, third, fourth
+        Sums of the absolute deviation from the mean, and of its powers.
+    energy
+        Sum of squares of the shifted values.
+    robust
+        Mean absolute deviation of the values between the percentiles 10 and 90.
+    percentiles
+        Percentiles 10, 25, 50, 75 and 90, linear between ranks, float64, shape ``(5,)``.
+    probabilities
+        Share of voxels at each grey level found, float64, shape ``(n_levels,)``.
+
+    """
+
+    n_voxel: int
+    voxel_volume: float
+    minimum: float
+    maximum: float
+    mean: float
+    absolute: float
+    second: float
+    third: float
+    fourth: float
+    energy: float
+    robust: float
+    percentiles: Array
+    probabilities: Array
+
+
+def sums_of(region: Region) -> Sums:
+    """Sum over a region's values."""
+    values = region.values.astype(np.float64)
+    z, y, x = region.footprint.spacing
+    mean = float(np.mean(values))
+    percentiles = _percentiles(values)
+    counts = region.discretised.counts
+    return Sums(
+        values.size,
+        x * y * z,
+        float(values.min()),
+        float(values.max()),
+        mean,
+        *central_sums(values, mean, float(region.settings.voxelArrayShift)),
+        # Two voxels of different values both lie outside of their own percentiles: then there is none.
+        deviation_between(values, percentiles[0], percentiles[-1]),
+        percentiles,
+        counts / values.size,
+    )
+
+
+def _percentiles(values: Array) -> Array:
+    """Return ``numpy.percentile(values, _PERCENTILES)``, to the bit: robust deviation asks which values equal them."""
+    place = (values.size - 1) * (_PERCENTILES / 100)
+    below = np.floor(place).astype(np.int64)
+    above = np.minimum(below + 1, values.size - 1)
+    low, high = order_statistics(values, np.stack([below, above], axis=1).ravel()).reshape(-1, 2).T
+    share = place - below
+    return np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
 
 
 @dataclass(eq=False)
 class Intensities:
-    """Voxel values and what several formulas need of them.
+    """The sums of several regions.
 
     Attributes
     ----------
-    values
-        float64, shape ``(n_voxel,)``, in the image's unit.
+    first
+        Each region's row, shape ``(n_region,)``.
+    sums
+        float64, shape ``(n_region,)``, by their names in `Sums`.
+    percentiles
+        By percentage, shape ``(n_region,)``.
     probabilities
-        Share of voxels at each grey level found, float64, shape ``(n_levels,)``.
-    shift
-        Added to the values for energies.
-    voxel_volume
-        mm3.
+        Shares of voxels by grey level.
 
     """
 
-    values: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    shift: float
-    voxel_volume: float
+    first: NDArray[np.int64]
+    sums: dict[str, Array]
+    percentiles: dict[int, Array]
+    probabilities: Ragged
 
     @classmethod
-    def of(cls, region: Region) -> Intensities:
-        """Return the intensities of a region."""
-        counts = region.discretised.counts
-        z, y, x = region.spacing
+    def of(cls, regions: Sequence[Sums]) -> Intensities:
+        """Join the sums of several regions."""
+        scalars = np.array([region[:-2] for region in regions], dtype=np.float64).T
+        percentiles = np.stack([region.percentiles for region in regions], axis=1)
         return cls(
-            region.values.astype(np.float64),
-            counts / counts.sum(),
-            region.settings.voxelArrayShift,
-            x * y * z,
+            row_starts([1] * len(regions)),
+            dict(zip(Sums._fields[:-2], scalars, strict=True)),
+            dict(zip(_PERCENTILES.tolist(), percentiles, strict=True)),
+            Ragged.of([(region.probabilities, region.probabilities[None]) for region in regions]),
         )
 
-    @cached_property
-    def mean(self) -> float:
-        """Arithmetic mean."""
-        return float(np.mean(self.values))
+    def __getitem__(self, name: str) -> Array:
+        """Return one of the sums."""
+        return self.sums[name]
 
-    @cached_property
-    def deviations(self) -> NDArray[np.float64]:
-        """Values less their mean."""
-        return self.values - self.mean
+    def mean(self, name: str) -> Array:
+        """Return one of the sums divided by the number of voxels."""
+        return self.sums[name] / self.sums["n_voxel"]
 
-    @cached_property
-    def percentiles(self) -> dict[int, np.float64]:
-        """Percentiles 10, 25, 75 and 90, linear between ranks."""
-        wanted = (10, 25, 75, 90)
-        return dict(zip(wanted, np.percentile(self.values, wanted), strict=True))
-
-    @cached_property
-    def variance(self) -> float:
-        """Second central moment (of the population)."""
-        return float(np.mean(self.deviations**2))
-
-    @cached_property
-    def energy(self) -> float:
-        """Sum of squares of the shifted values."""
-        return float(np.sum((self.values + self.shift) ** 2))
-
-    def standardised_moment(self, order: int) -> float:
+    def standardised_moment(self, name: str, order: int) -> Array:
         """Return a central moment over the variance's power; 0 for a constant region, as in pyradiomics."""
-        if self.variance == 0:
-            return 0.0
-        # Squares are ten times as fast as numpy.power.
-        power = self.deviations**2 * (self.deviations if order == 3 else self.deviations**2)
-        return float(np.mean(power) / self.variance ** (order / 2))
+        variance = self.mean("second")
+        varies = variance != 0
+        return np.where(varies, self.mean(name) / np.where(varies, variance, 1) ** (order / 2), 0)
 
 
-def _robust_deviation(x: Intensities) -> float:
-    kept = x.values[(x.values >= x.percentiles[10]) & (x.values <= x.percentiles[90])]
-    if not kept.size:
-        # Two voxels of different values: both lie outside their own percentiles.
-        return float("nan")
-    return float(np.mean(np.abs(kept - np.mean(kept))))
+def _entropy(x: Intensities) -> Array:
+    p = x.probabilities
+    return -p.sum(p.weights * np.log2(p.weights + EPS))
 
 
-FORMULAS: dict[str, Callable[[Intensities], Any]] = {
+FORMULAS: dict[str, Callable[[Intensities], Array]] = {
     "10Percentile": lambda x: x.percentiles[10],
     "90Percentile": lambda x: x.percentiles[90],
-    "Energy": lambda x: x.energy,
-    "Entropy": lambda x: -np.sum(x.probabilities * np.log2(x.probabilities + EPS)),
+    "Energy": lambda x: x["energy"],
+    "Entropy": _entropy,
     "InterquartileRange": lambda x: x.percentiles[75] - x.percentiles[25],
-    "Kurtosis": lambda x: x.standardised_moment(4),
-    "Maximum": lambda x: np.max(x.values),
-    "MeanAbsoluteDeviation": lambda x: np.mean(np.abs(x.deviations)),
-    "Mean": lambda x: x.mean,
-    "Median": lambda x: np.median(x.values),
-    "Minimum": lambda x: np.min(x.values),
-    "Range": lambda x: np.max(x.values) - np.min(x.values),
-    "RobustMeanAbsoluteDeviation": _robust_deviation,
-    "RootMeanSquared": lambda x: np.sqrt(x.energy / x.values.size),
-    "Skewness": lambda x: x.standardised_moment(3),
-    "StandardDeviation": lambda x: np.std(x.values),
-    "TotalEnergy": lambda x: x.energy * x.voxel_volume,
-    "Uniformity": lambda x: np.sum(x.probabilities**2),
-    "Variance": lambda x: x.variance,
+    "Kurtosis": lambda x: x.standardised_moment("fourth", 4),
+    "Maximum": lambda x: x["maximum"],
+    "MeanAbsoluteDeviation": lambda x: x.mean("absolute"),
+    "Mean": lambda x: x["mean"],
+    "Median": lambda x: x.percentiles[50],
+    "Minimum": lambda x: x["minimum"],
+    "Range": lambda x: x["maximum"] - x["minimum"],
+    "RobustMeanAbsoluteDeviation": lambda x: x["robust"],
+    "RootMeanSquared": lambda x: np.sqrt(x.mean("energy")),
+    "Skewness": lambda x: x.standardised_moment("third", 3),
+    "StandardDeviation": lambda x: np.sqrt(x.mean("second")),
+    "TotalEnergy": lambda x: x["energy"] * x["voxel_volume"],
+    "Uniformity": lambda x: x.probabilities.sum(x.probabilities.weights**2),
+    "Variance": lambda x: x.mean("second"),
 }

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from hgpscale.features.emphasis import Sized, formulas, from_counts
+from hgpscale.features.emphasis import Sizes, formulas, from_counts
 from hgpscale.features.region import Region
+from hgpscale.kernels.gldm import count_dependence
+from hgpscale.kernels.offsets import all_offsets
 
 
-def dependence_of(region: Region) -> Sized:
+def dependence_of(region: Region) -> Sizes:
     """Count a region's voxels by level and dependence.
 
     A voxel with no dependent neighbour has dependence 1: it depends on itself.
+
+    Raises
+    ------
+    FeatureError
+        The region's box is too small for any neighbour.
+
     """
-    return from_counts(region.neighbours.dependence[None], region.discretised.levels, first=1)
+    settings = region.settings
+    region.require_room(settings.distances)
+    offsets = all_offsets(settings.distances, region.across)
+    counts = count_dependence(region.grid, region.discretised.levels, offsets, settings.gldm_a)
+    return from_counts(counts[None], region.discretised.levels)
 
 
 FORMULAS = formulas(

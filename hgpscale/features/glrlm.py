@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hgpscale.errors import FeatureError
-from hgpscale.features.emphasis import Sized, formulas, from_counts
+from hgpscale.features.emphasis import Sizes, formulas, from_counts
 from hgpscale.features.region import Region
-from hgpscale.kernels.glrlm import count_runs
+from hgpscale.features.weighting import merge_runs
+from hgpscale.kernels.offsets import half_offsets
 
 
-def runs_of(region: Region) -> Sized:
+def runs_of(region: Region) -> Sizes:
     """Count a region's runs.
+
+    Directions in which no two voxels of the region lie on one line count nothing, as in pyradiomics: every run
+    would be a single voxel there.
 
     Raises
     ------
@@ -17,11 +24,29 @@ def runs_of(region: Region) -> Sized:
         No direction has two voxels of the region on one line.
 
     """
-    runs = count_runs(region.grid)
-    counted = runs.any(axis=(1, 2))
+    region.require_room((1,))
+    norm = region.settings.weightingNorm
+    offsets = half_offsets((1,), region.across)
+    runs = region.chains.runs()
+    counted = region.chains.touching()
+    for d in np.flatnonzero(~counted):
+        counted[d] = _two_on_a_line(region.footprint.mask, offsets[d])
     if not counted.any():
-        raise FeatureError("no two voxels of the region lie on one line of the 13 directions: there is no run")
-    return from_counts(runs[counted], region.discretised.levels, first=1)
+        raise FeatureError(f"no two voxels of the region lie on one line of the {len(offsets)} directions: no run")
+    runs, offsets = runs[counted], offsets[counted]
+    if norm is not None:
+        merged = merge_runs(runs.astype(np.float64), offsets, region.footprint.spacing, norm)
+        return from_counts(merged, region.discretised.levels)
+    return from_counts(runs, region.discretised.levels)
+
+
+def _two_on_a_line(mask: NDArray[np.bool_], offset: NDArray[np.int64]) -> bool:
+    """Whether two voxels of the region, adjacent or not, lie on one line along `offset`."""
+    points = np.argwhere(mask)
+    axis = int(np.flatnonzero(offset)[0])
+    # Slide every voxel along its line to the plane where that axis is 0: voxels of one line meet there.
+    feet = points - points[:, axis, None] * offset[axis] * offset
+    return bool(np.unique(feet, axis=0).shape[0] < points.shape[0])
 
 
 FORMULAS = formulas(

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from hgpscale.features.emphasis import Sized, formulas, from_pairs
+from hgpscale.features.emphasis import Sizes, formulas, from_pairs
 from hgpscale.features.region import Region
 from hgpscale.kernels.glszm import zones
 
 
-def zones_of(region: Region) -> Sized:
-    """Count a region's zones."""
-    ranks, sizes = zones(region.grid)
+def zones_of(region: Region) -> Sizes:
+    """Count a region's zones.
+
+    Raises
+    ------
+    FeatureError
+        The region's box is too small for any neighbour.
+
+    """
+    region.require_room((1,))
+    ranks, sizes = zones(region.grid, region.across)
     return from_pairs(ranks, sizes, region.discretised.levels)
 
 

@@ -2,87 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hgpscale.features.region import Region
-
-Array = NDArray[np.float64]
+from hgpscale.features.rows import Array, row_starts
+from hgpscale.kernels.ngtdm import count_differences
+from hgpscale.kernels.offsets import all_offsets
+from hgpscale.kernels.reduce import sum_level_pairs
 
 _FLAT = 1e6
 """Coarseness of a region without any difference, by pyradiomics' convention."""
 
 
-@dataclass(eq=False)
-class Differences:
-    """The matrix, by grey level found.
+class Matrix(NamedTuple):
+    """One region's matrix, by grey level found; each float64, shape ``(n_levels,)``.
 
     Attributes
     ----------
     i
-        Grey level, float64, shape ``(n_levels,)``.
-    p
-        Share of voxels at the level.
+        Grey level.
+    n
+        Voxels at the level.
     s
         Sum over the level's voxels of the difference to their neighbours' mean; 0 for a voxel without neighbours.
-    n_voxel
-        Voxels of the region.
 
     """
 
     i: Array
-    p: Array
+    n: Array
     s: Array
-    n_voxel: int
+
+
+def matrix_of(region: Region) -> Matrix:
+    """Return a region's matrix.
+
+    Raises
+    ------
+    FeatureError
+        The region's box is too small for any neighbour.
+    VoxelError
+        More grey levels than texture matrices are made of.
+
+    """
+    distances = region.settings.distances
+    region.require_room(distances)
+    region.require_few_levels()
+    bins, levels, counts = region.discretised
+    n_neighbour = region.footprint.n_neighbour(distances, region.across)
+    differences = count_differences(bins, levels, region.box, all_offsets(distances, region.across), n_neighbour)
+    s = (differences[:, 1:] / np.arange(1, differences.shape[1])).sum(axis=1)
+    return Matrix(levels.astype(np.float64), counts.astype(np.float64), s)
+
+
+@dataclass(eq=False)
+class Differences:
+    """Sums over the matrices of several regions; each float64, shape ``(n_region,)``.
+
+    Attributes
+    ----------
+    first
+        Each region's row.
+    n_voxel, n_levels
+        Voxels of the region and grey levels found.
+    s, ps
+        Sums over levels of s and of the share of voxels times s.
+    spread, weighted, complexity, strength
+        Sums over pairs of levels, see `sum_level_pairs`.
+
+    """
+
+    first: NDArray[np.int64]
+    n_voxel: Array
+    n_levels: Array
+    s: Array
+    ps: Array
+    spread: Array
+    weighted: Array
+    complexity: Array
+    strength: Array
 
     @classmethod
-    def of(cls, region: Region) -> Differences:
-        """Return a region's matrix."""
-        counts = region.neighbours
-        n_neighbour = np.arange(1, counts.difference.shape[1])
-        s = (counts.difference[:, 1:] / n_neighbour).sum(axis=1)
-        total = int(counts.voxels.sum())
-        return cls(region.discretised.levels.astype(np.float64), counts.voxels / total, s, total)
+    def of(cls, regions: Sequence[Matrix]) -> Differences:
+        """Sum over the matrices of several regions."""
+        sums = []
+        for i, n, s in regions:
+            p = n / n.sum()
+            sums.append([n.sum(), i.size, s.sum(), (p * s).sum(), *sum_level_pairs(i, p, s)])
+        return cls(row_starts([1] * len(regions)), *np.array(sums, dtype=np.float64).T)
 
 
-def _contrast(m: Differences) -> float:
-    n = m.i.size
-    if n < 2:
-        return 0.0
-    spread = (m.p[:, None] * m.p[None, :] * (m.i[:, None] - m.i[None, :]) ** 2).sum()
-    return float(spread * m.s.sum() / m.n_voxel / (n * (n - 1)))
+def _ratio(above: Array, below: Array, otherwise: float) -> Array:
+    return np.where(below != 0, above / np.where(below != 0, below, 1), otherwise)
 
 
-def _busyness(m: Differences) -> float:
-    weighted = m.i * m.p
-    difference = np.abs(weighted[:, None] - weighted[None, :]).sum()
-    return float((m.p * m.s).sum() / difference) if difference != 0 else 0.0
-
-
-def _coarseness(m: Differences) -> float:
-    total = (m.p * m.s).sum()
-    return float(1 / total) if total != 0 else _FLAT
-
-
-def _complexity(m: Differences) -> float:
-    ps = m.p * m.s
-    terms = np.abs(m.i[:, None] - m.i[None, :]) * (ps[:, None] + ps[None, :]) / (m.p[:, None] + m.p[None, :])
-    return float(terms.sum() / m.n_voxel)
-
-
-def _strength(m: Differences) -> float:
-    total = m.s.sum()
-    terms = (m.p[:, None] + m.p[None, :]) * (m.i[:, None] - m.i[None, :]) ** 2
-    return float(terms.sum() / total) if total != 0 else 0.0
-
-
-FORMULAS: dict[str, Callable[[Differences], float]] = {
-    "Busyness": _busyness,
-    "Coarseness": _coarseness,
-    "Complexity": _complexity,
-    "Contrast": _contrast,
-    "Strength": _strength,
+FORMULAS: dict[str, Callable[[Differences], Array]] = {
+    "Busyness": lambda m: _ratio(m.ps, m.weighted, 0),
+    "Coarseness": lambda m: _ratio(np.ones_like(m.ps), m.ps, _FLAT),
+    "Complexity": lambda m: m.complexity / m.n_voxel,
+    "Contrast": lambda m: _ratio(m.spread * m.s / m.n_voxel, m.n_levels * (m.n_levels - 1), 0),
+    "Strength": lambda m: _ratio(m.strength, m.s, 0),
 }

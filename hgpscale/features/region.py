@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hgpscale.errors import FeatureError, VoxelError
-from hgpscale.kernels.cast import LevelGrid, level_grid
-from hgpscale.kernels.neighbours import NeighbourCounts, count_neighbours
+from hgpscale.kernels.cast import Box, LevelGrid, level_grid, padded_box
+from hgpscale.kernels.chains import Chains, count_chains
+from hgpscale.kernels.ngtdm import sum_neighbours
+from hgpscale.kernels.offsets import all_offsets, half_offsets
 from hgpscale.prepare.discretise import Discretised, discretise
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from hgpscale.settings import Settings
@@ -21,30 +24,58 @@ if TYPE_CHECKING:
 MAX_LEVELS = 2048
 """13 co-occurrence matrices of this side take 0.4 GiB, and formulas several copies."""
 
-EPS = 2.220446049250313e-16
-"""Added inside logarithms, as pyradiomics does: ``numpy.spacing(1)``."""
-
 
 @dataclass(eq=False)
-class Region:
-    """One region of interest of one image type.
+class Footprint:
+    """Where the region's voxels are: what all image types share.
 
     Attributes
     ----------
     mask
         bool, shape ``(z, y, x)``, cropped to the region's box.
-    values
-        Voxels of the region in raster order, in the image's own type, finite, shape ``(n_voxel,)``.
     spacing
         Voxel spacing ``(z, y, x)`` in mm.
-    settings
-        Decides bins, distances and so on.
 
     """
 
     mask: NDArray[np.bool_]
-    values: NDArray[Any]
     spacing: Vector
+    _boxes: dict[int, Box] = field(default_factory=dict, repr=False)
+    _neighbours: dict[tuple[tuple[int, ...], int | None], NDArray[np.int32]] = field(default_factory=dict, repr=False)
+
+    def box(self, reach: int) -> Box:
+        """Return the box padded so that neighbours up to `reach` voxels away can be looked for."""
+        if reach not in self._boxes:
+            self._boxes[reach] = padded_box(self.mask, reach)
+        return self._boxes[reach]
+
+    def n_neighbour(self, distances: tuple[int, ...], across: int | None) -> NDArray[np.int32]:
+        """Return each voxel's number of neighbours in the region, laid out as in `sum_neighbours`."""
+        key = distances, across
+        if key not in self._neighbours:
+            box = self.box(max(distances))
+            inside = box.fill(np.zeros(box.voxels.size, dtype=np.int32), np.ones(1, dtype=np.int32))
+            self._neighbours[key] = sum_neighbours(inside, box, all_offsets(distances, across))
+        return self._neighbours[key]
+
+
+@dataclass(eq=False)
+class Region:
+    """One image type of one region of interest.
+
+    Attributes
+    ----------
+    footprint
+        Where the voxels are.
+    values
+        Voxels of the region in raster order, in the image's own type, finite, shape ``(n_voxel,)``.
+    settings
+        Decides bins, distances and so on; those of the image type.
+
+    """
+
+    footprint: Footprint
+    values: NDArray[Any]
     settings: Settings
 
     @cached_property
@@ -52,9 +83,19 @@ class Region:
         """Grey levels of the voxels."""
         return discretise(self.values, self.settings)
 
+    @property
+    def across(self) -> int | None:
+        """The axis across the slices that neighbours are looked for in; None: in all directions."""
+        return self.settings.force2Ddimension if self.settings.force2D else None
+
+    @cached_property
+    def box(self) -> Box:
+        """The voxels' places, padded as far as any neighbour is looked for."""
+        return self.footprint.box(max(self.settings.distances))
+
     @cached_property
     def grid(self) -> LevelGrid:
-        """The levels' ranks where the voxels lie, padded as far as any neighbour is looked for.
+        """The levels' ranks where the voxels lie.
 
         Raises
         ------
@@ -62,27 +103,50 @@ class Region:
             More grey levels than texture matrices are made of.
 
         """
+        self.require_few_levels()
+        return level_grid(self.discretised.bins, self.discretised.levels, self.box)
+
+    @cached_property
+    def chains(self) -> Chains:
+        """What comes before each voxel along the directions of distance 1."""
+        return self._chains((1,))
+
+    @cached_property
+    def pair_chains(self) -> Chains:
+        """What comes before each voxel along the directions of all distances."""
+        return self.chains if self.settings.distances == (1,) else self._chains(self.settings.distances)
+
+    def _chains(self, distances: tuple[int, ...]) -> Chains:
+        return count_chains(self.grid, half_offsets(distances, self.across), longest=max(self.footprint.mask.shape))
+
+    def require_few_levels(self) -> None:
+        """Refuse a region with more grey levels than texture matrices are made of.
+
+        Raises
+        ------
+        VoxelError
+            There are more than `MAX_LEVELS`.
+
+        """
         found = self.discretised.levels.size
         if found > MAX_LEVELS:
             raise VoxelError(
                 f"the region has {found} grey levels, at most {MAX_LEVELS} are counted; choose a wider binWidth"
             )
-        return level_grid(self.discretised.ranks, self.mask, reach=max(1, *self.settings.distances))
 
-    @cached_property
-    def neighbours(self) -> NeighbourCounts:
-        """Counts over neighbours, for gldm and ngtdm.
+    def require_room(self, distances: tuple[int, ...]) -> None:
+        """Refuse a region whose box is too small for any neighbour.
 
         Raises
         ------
         FeatureError
-            The region's box is too small for any neighbour.
+            No two of its voxels can be neighbours at these distances.
 
         """
-        settings = self.settings
-        if min(settings.distances) >= max(self.mask.shape):
+        shape = self.footprint.mask.shape
+        planes = "" if self.across is None else f" in its planes across {'zyx'[self.across]}"
+        if min(distances) >= max(n for axis, n in enumerate(shape) if axis != self.across):
             raise FeatureError(
-                f"the region's box of {self.mask.shape} voxels (z, y, x) has no room for a neighbour at distance "
-                f"{settings.distances}"
+                f"the region's box of {shape} voxels (z, y, x) has no room for a neighbour at distance "
+                f"{distances}{planes}"
             )
-        return count_neighbours(self.grid, self.discretised.levels, settings.distances, settings.gldm_a)

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hgpscale.features.mesh_table import CORNERS, triangles
+from hgpscale.features.axes import principal_variances
+from hgpscale.features.mesh_table import triangles
 from hgpscale.features.region import Region
 from hgpscale.kernels.distances import longest_distance
+from hgpscale.kernels.surface import corners_by_plane, count_cubes, surface_points
 
 Array = NDArray[np.float64]
 
@@ -41,7 +43,7 @@ class Mesh:
     @classmethod
     def of(cls, region: Region) -> Mesh:
         """Return the mesh of a region."""
-        return cls(np.pad(region.mask, 1), np.array(region.spacing))
+        return cls(np.pad(region.footprint.mask, 1), np.array(region.footprint.spacing))
 
     @cached_property
     def n_voxel(self) -> int:
@@ -49,16 +51,9 @@ class Mesh:
         return int(np.count_nonzero(self.mask))
 
     @cached_property
-    def _cubes(self) -> tuple[NDArray[np.int64], Array]:
+    def _cubes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Number of cubes of each configuration, shape ``(256,)``, and the sum of their positions, ``(256, 3)``."""
-        nz, ny, nx = (n - 1 for n in self.mask.shape)
-        code = np.zeros((nz, ny, nx), dtype=np.uint8)
-        for bit, (z, y, x) in enumerate(CORNERS):
-            code |= self.mask[z : z + nz, y : y + ny, x : x + nx].view(np.uint8) << np.uint8(bit)
-        mixed = np.nonzero((code != 0) & (code != 255))
-        found = code[mixed]
-        positions = [np.bincount(found, weights=at, minlength=256) for at in mixed]
-        return np.bincount(found, minlength=256), np.stack(positions, axis=1)
+        return count_cubes(self.mask)
 
     @cached_property
     def area(self) -> float:
@@ -74,34 +69,32 @@ class Mesh:
         return float(counts @ volumes + np.sum(positions * self.spacing * normals)) / 6
 
     @cached_property
-    def _vertices(self) -> NDArray[np.int64]:
+    def _vertices(self) -> NDArray[np.int16]:
         """Vertices in half voxels ``(z, y, x)``: one between each two neighbours of which one is in the region."""
-        found = []
-        for axis in range(3):
-            n = self.mask.shape[axis]
-            crossing = np.take(self.mask, range(1, n), axis) != np.take(self.mask, range(n - 1), axis)
-            at = 2 * np.argwhere(crossing)
-            at[:, axis] += 1
-            found.append(at)
-        return np.concatenate(found)
+        return surface_points(self.mask)
 
-    def diameter(self, plane_of: int | None = None) -> float:
-        """Return the longest distance of two vertices in mm; with `plane_of`, of two at the same place on that axis."""
-        points = self._vertices * (self.spacing / 2)
-        groups = np.zeros(len(points), dtype=np.int64) if plane_of is None else self._vertices[:, plane_of]
-        return longest_distance(points, groups)
+    @cached_property
+    def _corners(self) -> tuple[NDArray[np.int64], ...]:
+        """Vertices that can be ends of the longest distance in their plane, for the planes across each axis."""
+        z, y, x = (corners_by_plane(self._vertices, axis) for axis in range(3))
+        return z, y, x
+
+    @cached_property
+    def diameter(self) -> float:
+        """Longest distance of two vertices in mm."""
+        z, y, x = self._corners
+        corners = self._vertices[np.intersect1d(np.intersect1d(z, y, assume_unique=True), x, assume_unique=True)]
+        return longest_distance(corners * (self.spacing / 2), np.zeros(len(corners), dtype=np.int64))
+
+    def diameter_in_planes(self, axis: int) -> float:
+        """Return the longest distance in mm of two vertices at the same place on an axis."""
+        corners = self._vertices[self._corners[axis]]
+        return longest_distance(corners * (self.spacing / 2), corners[:, axis].astype(np.int64))
 
     @cached_property
     def axes(self) -> Array:
         """Variances of the voxel centres along the principal axes in mm2, ascending; 0 where rounding went below."""
-        points = np.argwhere(self.mask) * self.spacing
-        points -= np.mean(points, axis=0)
-        points /= np.sqrt(self.n_voxel)
-        # pyradiomics' solver, so that the noise of a flat region is the same; rounding can make a pair complex.
-        values = np.linalg.eigvals(np.dot(points.T.copy(), points)).real
-        values[(values < 0) & (values > -1e-10)] = 0
-        values.sort()
-        return values
+        return principal_variances(self.mask, self.spacing)
 
 
 @lru_cache(maxsize=64)
@@ -135,10 +128,10 @@ FORMULAS: dict[str, Callable[[Mesh], Any]] = {
     "Flatness": lambda m: np.sqrt(m.axes[0] / m.axes[2]),
     "LeastAxisLength": lambda m: 4 * np.sqrt(m.axes[0]),
     "MajorAxisLength": lambda m: 4 * np.sqrt(m.axes[2]),
-    "Maximum2DDiameterColumn": lambda m: m.diameter(plane_of=1),
-    "Maximum2DDiameterRow": lambda m: m.diameter(plane_of=2),
-    "Maximum2DDiameterSlice": lambda m: m.diameter(plane_of=0),
-    "Maximum3DDiameter": lambda m: m.diameter(),
+    "Maximum2DDiameterColumn": lambda m: m.diameter_in_planes(1),
+    "Maximum2DDiameterRow": lambda m: m.diameter_in_planes(2),
+    "Maximum2DDiameterSlice": lambda m: m.diameter_in_planes(0),
+    "Maximum3DDiameter": lambda m: m.diameter,
     "MeshVolume": lambda m: m.volume,
     "MinorAxisLength": lambda m: 4 * np.sqrt(m.axes[1]),
     "SphericalDisproportion": lambda m: _ratio(m.area, (_SPHERE * m.volume**2) ** (1 / 3)),

@@ -7,6 +7,8 @@ number, the last bit decides which way it truncates.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,17 +20,19 @@ MARGIN = 40
 Range = tuple[int, int]
 
 _POLE = float(np.sqrt(3.0) - 2.0)
+_LANES = 32
+"""Lines filtered at a time: enough that one line's recursion hides behind the others', few enough for the cache."""
 _HORIZON = 18
 """Terms until the powers of the pole fall below ITK's tolerance of 1e-10."""
 
 
-def spline_coefficients(voxels: NDArray[np.float64], needed: tuple[Range, Range, Range]) -> NDArray[np.float64]:
+def spline_coefficients(voxels: NDArray[Any], needed: tuple[Range, Range, Range]) -> NDArray[np.float64]:
     """Return the B-spline coefficients of a part of `voxels`.
 
     Parameters
     ----------
     voxels
-        float64, shape ``(z, y, x)``: the part with a margin of `MARGIN` voxels, or up to the image's border.
+        Any numeric type, shape ``(z, y, x)``: the part with a margin of `MARGIN` voxels, or up to the image's border.
     needed
         Range of indices ``(first, end)`` of the part along z, y, x.
 
@@ -48,27 +52,40 @@ def spline_coefficients(voxels: NDArray[np.float64], needed: tuple[Range, Range,
 
 
 @kernel
-def _filter_rows(voxels: NDArray[np.float64], first: int, end: int) -> NDArray[np.float64]:
+def _filter_rows(voxels: NDArray[Any], first: int, end: int) -> NDArray[np.float64]:
     """Filter along the last axis and keep the range `first` to `end` of it."""
-    depth, height, _ = voxels.shape
+    depth, height, width = voxels.shape
     out = np.empty((depth, height, end - first))
+    lines = np.zeros((width, _LANES))
     for s in range(depth):
-        # Transposed, so that many lines are filtered at a time.
-        lines = voxels[s].T.copy()
-        _filter(lines)
-        out[s] = lines[first:end].T
+        for block in range(0, height, _LANES):
+            lanes = min(_LANES, height - block)
+            for k in range(lanes):
+                for i in range(width):
+                    lines[i, k] = voxels[s, block + k, i]
+            _filter(lines)
+            for k in range(lanes):
+                for i in range(first, end):
+                    out[s, block + k, i - first] = lines[i, k]
     return out
 
 
 @kernel
 def _filter_columns(voxels: NDArray[np.float64], first: int, end: int) -> NDArray[np.float64]:
     """Filter along the middle axis and keep the range `first` to `end` of it."""
-    depth, _, width = voxels.shape
+    depth, height, width = voxels.shape
     out = np.empty((depth, end - first, width))
+    lines = np.zeros((height, _LANES))
     for s in range(depth):
-        lines = voxels[s].copy()
-        _filter(lines)
-        out[s] = lines[first:end]
+        for block in range(0, width, _LANES):
+            lanes = min(_LANES, width - block)
+            for i in range(height):
+                for k in range(lanes):
+                    lines[i, k] = voxels[s, i, block + k]
+            _filter(lines)
+            for i in range(first, end):
+                for k in range(lanes):
+                    out[s, i - first, block + k] = lines[i, k]
     return out
 
 

@@ -9,8 +9,8 @@ from hgpscale.kernels.jit import kernel
 
 
 @kernel
-def digitize(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return ``numpy.digitize(values, edges)`` for nearly evenly spaced ascending edges, in constant time a value.
+def digitize(values: NDArray[np.float64], edges: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Do ``numpy.digitize(values, edges)`` for nearly evenly spaced ascending edges, in constant time a value.
 
     Parameters
     ----------
@@ -21,20 +21,24 @@ def digitize(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray
 
     Returns
     -------
-    ndarray
-        int64, shape ``(n,)``: number of edges at or below each value.
+    bins
+        int32, shape ``(n,)``: number of edges at or below each value.
+    counts
+        int64, shape ``(n_bin + 2,)``: values in each bin.
 
     """
-    levels = np.empty(values.size, dtype=np.int64)
+    bins = np.empty(values.size, dtype=np.int32)
+    counts = np.zeros(edges.size + 1, dtype=np.int64)
     last = edges.size - 1
     scale = last / (edges[last] - edges[0])
     for k in range(values.size):
         value = values[k]
         # A guess by even spacing, then the edges themselves decide.
-        level = min(max(int((value - edges[0]) * scale), 0), last) + 1
-        while level > 0 and value < edges[level - 1]:
-            level -= 1
-        while level <= last and value >= edges[level]:
-            level += 1
-        levels[k] = level
-    return levels
+        bin_ = min(max(int((value - edges[0]) * scale), 0), last) + 1
+        while bin_ > 0 and value < edges[bin_ - 1]:
+            bin_ -= 1
+        while bin_ <= last and value >= edges[bin_]:
+            bin_ += 1
+        bins[k] = bin_
+        counts[bin_] += 1
+    return bins, counts

@@ -5,12 +5,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from hgpscale.errors import GeometryError
-from hgpscale.prepare.resample import nearest, needed_box, resampling_grid
+from hgpscale.filters import FILTERS, Reach
+from hgpscale.prepare.resample import is_resampled, nearest, needed_box, resampling_grid
 from hgpscale.prepare.roi import bounding_box, check_inside, choose_label, select
-from hgpscale.volume import Geometry, Volume, geometry_differences
+from hgpscale.prepare.scan import ScanStatistics
+from hgpscale.volume import Box, Geometry, Index, Volume, geometry_differences
 
 if TYPE_CHECKING:
     from hgpscale.settings import Settings
+
+
+class Plan(NamedTuple):
+    """What one lesion's features need of its scan.
+
+    Attributes
+    ----------
+    roi
+        The region, bool, cropped to its box. It lies on the image's grid unless `grid` is given.
+    needed
+        Part of the image whose voxels matter.
+    frame
+        Part of the image that filters take for a whole image; not used where `grid` is given.
+    grid
+        The grid to resample both to, which filters then take for the whole image; or None.
+    label
+        The mask value that was used.
+
+    """
+
+    roi: Volume
+    needed: Box
+    frame: Box
+    grid: Geometry | None
+    label: int
 
 
 class Cut(NamedTuple):
@@ -18,45 +45,45 @@ class Cut(NamedTuple):
 
     Attributes
     ----------
+    plan
+        The region, and where things lie.
     image
-        A crop of the image, in the stored type.
-    roi
-        The region, bool, cropped to its box. It lies on the image's grid unless `grid` is given.
-    grid
-        The grid to resample both to, or None.
-    label
-        The mask value that was used.
+        The needed part of the image, in the stored type.
+    scan
+        Of the whole image; None where no setting asks for it.
 
     """
 
+    plan: Plan
     image: Volume
-    roi: Volume
-    grid: Geometry | None
-    label: int
+    scan: ScanStatistics | None
 
 
-def cut(image: Volume, mask: Volume, label: int | None, settings: Settings) -> Cut:
-    """Choose the region and crop the image to what it needs.
+def plan(image: Geometry, mask: Volume, label: int | None, settings: Settings) -> Plan:
+    """Choose the region and find out what it needs of the image.
 
     Parameters
     ----------
-    image, mask
-        Whole scans; the mask is a label map.
+    image
+        Grid of the whole scan.
+    mask
+        Label map of the whole scan.
     label
         The lesion's value in the mask; None: the only one there is.
     settings
-        Decides resampling, and how far the two grids may lie apart.
+        Decides resampling and filters, and how far the two grids may lie apart.
 
     Raises
     ------
     GeometryError
-        The grids differ and `correctMask` is off, or the region reaches outside the image.
+        The grids differ, although nothing is resampled and `correctMask` is off, or the region reaches outside the
+        image.
     MaskError
         The mask does not hold the region.
 
     """
-    differences = geometry_differences(image.geometry, mask.geometry, settings.geometryTolerance)
-    if differences and not settings.correctMask:
+    differences = geometry_differences(image, mask.geometry, settings.geometryTolerance)
+    if differences and not settings.correctMask and not is_resampled(settings):
         raise GeometryError(
             f"the mask does not lie on the image's grid: {'; '.join(differences)}; resample the mask, raise "
             "geometryTolerance or set correctMask"
@@ -64,15 +91,23 @@ def cut(image: Volume, mask: Volume, label: int | None, settings: Settings) -> C
     chosen = choose_label(mask, label)
     roi = select(mask, chosen)
     if differences:
-        check_inside(roi, image.geometry)
-    grid = resampling_grid(image.geometry, roi, settings)
-    if grid is None:
-        # Within the tolerance mask voxels are taken by index, as pyradiomics does; beyond it by nearest neighbour.
-        roi = _onto(roi, image.geometry) if differences else Volume(roi.array, image.geometry, roi.start)
-        z, y, x = (start + n for start, n in zip(roi.start, roi.array.shape, strict=True))
-        return Cut(image.crop(roi.start, (z, y, x)), roi, None, chosen)
-    assert settings.interpolator is not None, "there is no grid without an interpolator"
-    return Cut(image.crop(*needed_box(image.geometry, grid, settings.interpolator)), roi, grid, chosen)
+        check_inside(roi, image)
+    grid = resampling_grid(image, roi, settings)
+    whole = (0, 0, 0), image.size
+    if grid is not None:
+        assert settings.interpolator is not None, "there is no grid without an interpolator"
+        return Plan(roi, needed_box(image, grid, settings.interpolator), whole, grid, chosen)
+    # Within the tolerance mask voxels are taken by index, as pyradiomics does; beyond it by nearest neighbour.
+    roi = _onto(roi, image) if differences else Volume(roi.array, image, roi.start)
+    # pyradiomics also crops where the image turns out to have the spacing that was asked for.
+    cropped = settings.preCrop or is_resampled(settings)
+    frame = _padded(roi.box, (settings.padDistance,) * 3, whole) if cropped else whole
+    return Plan(roi, _filtered_from(roi.box, frame, image, settings), frame, None, chosen)
+
+
+def take(image: Volume, plan: Plan, scan: ScanStatistics | None) -> Cut:
+    """Take what `plan` needs from an image; `scan` is `scan_statistics` of the whole image."""
+    return Cut(plan, image.crop(*plan.needed), scan)
 
 
 def _onto(roi: Volume, grid: Geometry) -> Volume:
@@ -80,3 +115,29 @@ def _onto(roi: Volume, grid: Geometry) -> Volume:
     array = nearest(roi, grid)
     lower, upper = bounding_box(array)
     return Volume(array, grid).crop(lower, upper)
+
+
+def _filtered_from(box: Box, frame: Box, image: Geometry, settings: Settings) -> Box:
+    """Return the part of `frame` that the filters need for their values in `box`."""
+    needed = [
+        _reached(box, frame, FILTERS[name].reach(image.spacing, settings.of_image_type(name)))
+        for name in settings.image_types
+    ]
+    lower = tuple(min(part[0][axis] for part in needed) for axis in range(3))
+    upper = tuple(max(part[1][axis] for part in needed) for axis in range(3))
+    return (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2])
+
+
+def _reached(box: Box, frame: Box, reach: Reach) -> Box:
+    lower, upper = (list(corner) for corner in _padded(box, reach.margin, frame))
+    for axis in range(3):
+        inside = lower[axis] == box[0][axis] - reach.margin[axis] and upper[axis] == box[1][axis] + reach.margin[axis]
+        if reach.wraps and not inside:
+            lower[axis], upper[axis] = frame[0][axis], frame[1][axis]
+    return (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2])
+
+
+def _padded(box: Box, margin: Index, limit: Box) -> Box:
+    lower = [max(a - m, low) for a, m, low in zip(box[0], margin, limit[0], strict=True)]
+    upper = [min(b + m, high) for b, m, high in zip(box[1], margin, limit[1], strict=True)]
+    return (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2])

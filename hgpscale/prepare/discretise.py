@@ -27,16 +27,16 @@ class Discretised(NamedTuple):
 
     Attributes
     ----------
-    ranks
-        int64, shape ``(n_voxel,)``: place of each voxel's level among the levels found, from 1.
+    bins
+        int32, shape ``(n_voxel,)``: each voxel's level; bin 1 holds the region's minimum.
     levels
-        int64, shape ``(n_levels,)``: the levels found, ascending; bin 1 holds the region's minimum.
+        int64, shape ``(n_levels,)``: the levels found, ascending.
     counts
         int64, shape ``(n_levels,)``: voxels at each level.
 
     """
 
-    ranks: NDArray[np.int64]
+    bins: NDArray[np.int32]
     levels: NDArray[np.int64]
     counts: NDArray[np.int64]
 
@@ -100,9 +100,6 @@ def discretise(values: NDArray[Any], settings: Settings) -> Discretised:
         See `bin_edges`.
 
     """
-    level = digitize(values.astype(np.float64), bin_edges(values, settings))
-    counts = np.bincount(level)
+    bins, counts = digitize(values.astype(np.float64), bin_edges(values, settings))
     levels = np.flatnonzero(counts)
-    rank_of = np.zeros(counts.size, dtype=np.int64)
-    rank_of[levels] = np.arange(1, levels.size + 1)
-    return Discretised(rank_of[level], levels, counts[levels])
+    return Discretised(bins, levels, counts[levels])

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _MARGINS = {"sitkBSpline": MARGIN + 3, "sitkNearestNeighbor": 2}
 
 
+def is_resampled(settings: Settings) -> bool:
+    """Whether a new spacing is asked for, be it the one that the image has."""
+    return settings.resampledPixelSpacing is not None and settings.interpolator is not None
+
+
 def resampling_grid(image: Geometry, roi: Volume, settings: Settings) -> Geometry | None:
     """Return the grid to resample image and region to; None: features are computed on the image's own grid.
 
@@ -34,7 +39,7 @@ def _target_spacing(image: Geometry, roi: Volume, settings: Settings) -> tuple[f
 
     An axis of 0, and one along which the region is a single slice, keeps the mask's spacing.
     """
-    if settings.resampledPixelSpacing is None or settings.interpolator is None:
+    if settings.resampledPixelSpacing is None or not is_resampled(settings):
         return None
     asked = settings.resampledPixelSpacing[::-1]
     z, y, x = (
@@ -121,7 +126,7 @@ def resample_image(image: Volume, target: Geometry, interpolator: str) -> Volume
     size = image.geometry.size
     lower, upper = _extent(samples, size, 3)
     held: list[Range] = [(low - s, high - s) for low, high, s in zip(lower, upper, image.start, strict=True)]
-    coefficients = spline_coefficients(image.array.astype(np.float64), (held[0], held[1], held[2]))
+    coefficients = spline_coefficients(image.array, (held[0], held[1], held[2]))
     if samples.axes is not None:
         values = interpolate_box(coefficients, lower, size, *samples.axes, image.array.dtype.kind in "iu")
     else:
@@ -133,8 +138,7 @@ def _cast(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    # NaN has no integer; the region's own check has refused it before.
-    return np.clip(np.nan_to_num(values), limits.min, limits.max).astype(dtype)
+    return np.clip(values, limits.min, limits.max).astype(dtype)
 
 
 def nearest(volume: Volume, target: Geometry) -> NDArray[Any]:
@@ -146,7 +150,9 @@ def nearest(volume: Volume, target: Geometry) -> NDArray[Any]:
     size, start, shape = volume.geometry.size, volume.start, volume.array.shape
     if samples.axes is not None:
         picks = [_pick(samples.axes[k], size[k], start[k], shape[k]) for k in range(3)]
-        chosen = volume.array[np.ix_(*(np.where(ok, at, 0) for at, ok in picks))]
+        chosen = volume.array
+        for axis, (at, ok) in enumerate(picks):
+            chosen = chosen.take(np.where(ok, at, 0), axis)
         (_, z), (_, y), (_, x) = picks
         chosen[~(z[:, None, None] & y[:, None] & x)] = 0
         return chosen

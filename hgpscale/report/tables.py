@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from hgpscale.engine import Summary
 
 
+_MANY = 8
+"""Names that a cell lists before it says how many more there are."""
+
+
 def one_line(text: object) -> str:
     """Return `text` on one line, its control characters as escapes."""
     words = " ".join(str(text).split())
@@ -95,7 +99,8 @@ def print_summary(summary: Summary, *, quiet: bool) -> None:
     before = summary.done_before - summary.failed_before
     parts = [f"{summary.done} done", f"{len(summary.failed)} failed"]
     if summary.partial:
-        parts.append(f"{_count(len(summary.partial), 'feature family', 'feature families')} missing")
+        rows = len({(failure.lesion, failure.segmentation) for failure in summary.partial})
+        parts.append(f"{rows} of them without some features")
     if before:
         parts.append(f"{before} done before")
     if summary.failed_before:
@@ -122,8 +127,15 @@ def print_status(status: CubeStatus) -> None:
     for title, rows in (("failed", status.failures), ("done, with undefined features", status.notes)):
         if rows:
             _print("")
-            cells = [(row.lesion, row.segmentation, " ".join(row.families), row.stage, row.reason) for row in rows]
-            print_table(("lesion", "segmentation", "families", "stage", "reason"), cells, title)
+            cells = [
+                (row.lesion, row.segmentation, _listed(row.images), _listed(row.families), row.stage, row.reason)
+                for row in rows
+            ]
+            print_table(("lesion", "segmentation", "images", "families", "stage", "reason"), cells, title)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " ".join(names) if len(names) <= _MANY else f"{' '.join(names[:_MANY])} and {len(names) - _MANY} more"
 
 
 def _count(number: int, one: str, many: str = "") -> str:

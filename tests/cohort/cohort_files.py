@@ -25,6 +25,7 @@ def nifti_bytes(
     offset: tuple[float, ...] = (0.0, 0.0, 0.0),
     srow: tuple[float, ...] = (1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 3, 0),
     units: int = 2,
+    intent: int = 0,
     magic: bytes = b"n+1\0",
     order: str = "<",
     data: bytes | None = None,
@@ -33,6 +34,7 @@ def nifti_bytes(
     header = bytearray(352)
     struct.pack_into(f"{order}i", header, 0, 348)
     struct.pack_into(f"{order}8h", header, 40, *dim)
+    struct.pack_into(f"{order}h", header, 68, intent)
     struct.pack_into(f"{order}2h", header, 70, datatype, 16)
     struct.pack_into(f"{order}8f", header, 76, *pixdim)
     struct.pack_into(f"{order}f", header, 108, vox_offset)
@@ -190,7 +192,7 @@ SILENT: dict[str, tuple[bytes, str]] = {
             kinds="list domain domain domain",
             space_directions="none (1,0,0) (0,2,0) (0,0,3)",
         ),
-        "layered segmentations are not supported yet",
+        "it has 2 numbers a voxel, expected one",
     ),
     "longer.mha": (meta_bytes(RAW + b"1234"), "it holds 244 bytes of voxels, its header claims 240"),
     "no_compressed_size.mha": (
@@ -276,6 +278,7 @@ STREAMS: dict[str, tuple[bytes, str]] = {
 # Unusual, and right all the same.
 SOUND: dict[str, bytes] = {
     "plain.nii": nifti_bytes(),
+    "vector_of_one.nii": nifti_bytes(dim=(5, *SIZE, 1, 1, 1, 1), intent=1007),
     "plain.nii.gz": nifti_bytes(),
     "big_endian.nii": nifti_bytes(order=">"),
     "trailing_dimension.nii": nifti_bytes(dim=(4, *SIZE, 1, 1, 1, 1)),
@@ -284,6 +287,7 @@ SOUND: dict[str, bytes] = {
     "slope_0_intercept_0.nii": nifti_bytes(scl=(0, 0)),
     "slope_nan_intercept_nan.nii": nifti_bytes(scl=(NAN, NAN)),
     "plain.nrrd": nrrd_bytes(),
+    "big_endian.nrrd": nrrd_bytes(VOXELS.astype(">i2").tobytes(), endian="big"),
     "gzip.nrrd": nrrd_bytes(GZIP, encoding="gzip"),
     "ascii.nrrd": nrrd_bytes(" ".join(map(str, range(120))).encode(), encoding="ascii", endian=None),
     "hex.nrrd": nrrd_bytes(RAW.hex().encode(), encoding="hex"),
@@ -292,6 +296,10 @@ SOUND: dict[str, bytes] = {
     "last_bytes.nrrd": nrrd_bytes(b"whatever" + RAW, byte_skip="-1"),
     "key_value.nrrd": nrrd_bytes(extra=("byte skip:= 7", "note:=a: b")),
     "plain.mha": meta_bytes(),
+    "big_endian.mha": meta_bytes(VOXELS.astype(">i2").tobytes(), BinaryDataByteOrderMSB=True),
+    "big_endian_element.mha": meta_bytes(
+        VOXELS.astype(">i2").tobytes(), BinaryDataByteOrderMSB=None, ElementByteOrderMSB=True
+    ),
     "zlib.mha": zlib_meta_bytes(ZLIB),
     "element_size.mha": meta_bytes(ElementSpacing=None, ElementSize="1 2 3"),
     "last_bytes.mha": meta_bytes(HeaderSize=-1),

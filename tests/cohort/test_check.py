@@ -77,6 +77,7 @@ def test_both_size_and_spacing_are_named(folder: Path) -> None:
     [
         (Settings(correctMask=True), 0),
         (Settings(geometryTolerance=0.6), 0),
+        (Settings(resampledPixelSpacing=(1, 1, 1)), 0),
         (Settings(geometryTolerance=0.4), 1),
     ],
 )
@@ -85,12 +86,23 @@ def test_settings_decide_what_geometry_is_allowed(folder: Path, settings: Settin
     assert len(check_cohort(cohort, settings)) == found
 
 
+def test_a_mask_without_the_channel_is_a_problem(folder: Path) -> None:
+    layers = np.zeros((2, 6, 5, 4), "<i2")
+    write(folder, "layers.nii", nifti_bytes(dim=(5, 4, 5, 6, 1, 2, 1, 1), intent=1007, data=layers.tobytes()))
+    path = manifest(folder, "P1,L1,A,image.nii,layers.nii", "P2,L2,A,layers.nii,layers.nii")
+    in_image = [problem for problem in check_cohort(path, Settings(label_channel=1)) if problem.lesion == "L2"]
+    assert [(p.stage, p.problem) for p in in_image] == [("read", "it has 2 numbers a voxel, expected one")]
+    channel = [p for p in check_cohort(path, Settings(label_channel=2)) if p.stage == "mask"]
+    assert [p.lesion for p in channel] == ["L1", "L2"]
+    assert {p.problem for p in channel} == {"label_channel is 2, but the mask has 2 values a voxel, 0 to 1"}
+
+
 def test_each_file_is_looked_at_once_and_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def counted(path: Path) -> object:
+    def counted(path: Path, *, several: bool) -> object:
         seen.append(path.name)
-        return inspect(path)
+        return inspect(path, several=several)
 
     monkeypatch.setattr("hgpscale.cohort.check.inspect", counted)
     steps: list[tuple[int, int]] = []

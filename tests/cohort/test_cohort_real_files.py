@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from hgpscale.cohort import read_image, read_mask
 from hgpscale.cohort.headers import inspect
-from hgpscale.cohort.images import read_geometry
+from hgpscale.cohort.itk import read_geometry
 from hgpscale.errors import ImageError
 from hgpscale.volume import Geometry
 
@@ -25,7 +25,7 @@ REFUSED = {
     "bad_inputs/pynrrd/test2d_ascii.nrrd": "it is 2D, 3x9 voxels (x first); expected a 3D image",
     "bad_inputs/pynrrd/test_customFields.nrrd": "it is 1D, 27 voxels (x first); expected a 3D image",
     "bad_inputs/pynrrd/test_simple4d_raw.nrrd": "it is 4D, 1x1x1x1 voxels (x first); expected a 3D image",
-    "slicer_segnrrd/SegmentationOverlapping.seg.nrrd": "layered segmentations are not supported yet",
+    "slicer_segnrrd/SegmentationOverlapping.seg.nrrd": "it has 2 numbers a voxel, expected one",
 }
 
 

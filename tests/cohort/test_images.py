@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 
 from hgpscale.cohort import read_image, read_mask
 from hgpscale.cohort.headers import inspect
-from hgpscale.cohort.images import as_labels, itk_reason, read_geometry
+from hgpscale.cohort.itk import itk_reason, read_geometry
+from hgpscale.cohort.masks import as_labels
 from hgpscale.errors import ImageError
 
 

@@ -165,7 +165,7 @@ PERCENT = "hgp_desmoplastic,hgp_replacement,hgp_pushing"
         (f"{HEAD},glcm_feature\nP,L,a,b,c\n", "column 'glcm_feature': the name is reserved"),
         (f"{HEAD},rim__x\nP,L,a,b,c\n", "column 'rim__x': '__' is reserved for the cube; rename it"),
         (f"{HEAD},requested_label\nP,L,a,b,c\n", "column 'requested_label': the name is reserved for the cube"),
-        (f"{HEAD},original_glcm_Contrast\nP,L,a,b,c\n", "column 'original_glcm_Contrast': the name is reserved"),
+        (f"{HEAD},original_glcm_Contrast\nP,L,a,b,c\n", "column 'original_glcm_Contrast': a feature has that name"),
         (f"{HEAD},ROI\nP,L,a,b,c\n", "column 'ROI': the name is reserved for the cube, where it is written 'roi'"),
         (
             f"{HEAD},Age,age,a/b\nP,L,a,b,1,2,3\n",
@@ -325,7 +325,7 @@ class TestPyradiomicsBatch:
         cohort = read(tmp_path, "Image,Mask,Label_channel\na,b,0\n")
         assert list(cohort.columns.columns) == ["patient"]
         message = refusal(tmp_path, "Image,Mask,Label_channel\na,b,1\n")
-        assert "line 2: Label_channel is '1': masks with several channels are not supported" in message
+        assert "line 2: Label_channel is '1': expected one for all rows, as setting label_channel" in message
 
 
 def test_parquet(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from hgpscale.cohort import read_mask
+from hgpscale.cohort import read_labels
 from hgpscale.engine import tasks
 from hgpscale.engine.tasks import LesionTask, PreparedLesion, ScanTask, extract_prepared, read_scan
-from hgpscale.errors import GeometryError, ImageError, MaskError, VoxelError
+from hgpscale.prepare.scan import scan_statistics
 from hgpscale.record import Record, expected_keys
 from hgpscale.settings import Settings
-from hgpscale.single import extract_lesion
 
 SHAPE = (8, 20, 24)
 SPACING = (0.8, 0.9, 2.5)
@@ -274,28 +274,80 @@ def test_a_label_map_is_read_once_for_its_lesions(image: Path, tmp_path: Path, m
     mask = write(tmp_path / "mask.nii.gz", two)
     read: list[str] = []
 
-    def counted(path: str) -> Any:
+    def counted(path: str, channel: int) -> Any:
         read.append(path)
-        return read_mask(path)
+        return read_labels(path, channel)
 
-    monkeypatch.setattr(tasks, "read_mask", counted)
+    monkeypatch.setattr(tasks, "read_labels", counted)
     lesions = tuple(LesionTask(str(label), "RAD", str(mask), label) for label in (1, 2))
     items = read_scan(ScanTask(str(image), lesions), Settings())
-    assert [item.cut.label for item in items if isinstance(item, PreparedLesion)] == [1, 2]
+    assert [item.cut.plan.label for item in items if isinstance(item, PreparedLesion)] == [1, 2]
     assert read == [str(mask)]
 
 
-@pytest.mark.parametrize(
-    ("mask", "says"),
-    [
-        (np.full(SHAPE, 0.7, np.float32), "the mask is fractional"),
-        (np.full(SHAPE, -1, np.int16), "negative labels"),
-        (np.full(SHAPE, np.nan, np.float32), "NaN"),
-    ],
-)
-def test_masks_in_memory_are_checked_as_those_in_files(mask: Array, says: str) -> None:
-    with pytest.raises(ImageError, match=says):
-        extract_lesion(sitk.GetImageFromArray(ct()), sitk.GetImageFromArray(mask))
+NEEDS_THE_SCAN = {"normalised": Settings(normalize=True), "with its peak": Settings(image_types={"Square": {}})}
+
+
+@pytest.mark.parametrize("settings", [Settings(), *NEEDS_THE_SCAN.values()], ids=["stored", *NEEDS_THE_SCAN])
+def test_all_lesions_of_a_scan_get_what_each_would_get_alone(tmp_path: Path, settings: Settings) -> None:
+    scanned = write(tmp_path / "ct.nii.gz", ct())
+    one, two = write(tmp_path / "one.nii.gz", box()), write(tmp_path / "two.nrrd", box()[:, ::-1] * 3)
+    tasks_of_all = tuple(LesionTask(mask.name, "RAD", str(mask)) for mask in (one, tmp_path / "gone.nii", two))
+    items = read_scan(ScanTask(str(scanned), tasks_of_all), settings)
+    assert [type(item) for item in items] == [PreparedLesion, Record, PreparedLesion]
+    for task, item in zip(tasks_of_all, items, strict=True):
+        (alone,) = read_scan(ScanTask(str(scanned), (task,)), settings)
+        assert type(alone) is type(item)
+        assert alone.image_digest == item.image_digest != ""
+        if isinstance(item, PreparedLesion) and isinstance(alone, PreparedLesion):
+            np.testing.assert_array_equal(item.cut.image.array, alone.cut.image.array)
+            assert item.cut.image.box == alone.cut.image.box
+            assert item.cut.scan == alone.cut.scan == scan_statistics(ct(), settings)
+
+
+def test_damage_behind_the_lesion_is_found(image: Path, tmp_path: Path) -> None:
+    """A cohort's digests are of whole files, so these are read to their end."""
+    mask = write(tmp_path / "mask.nii.gz", box())
+    content = image.read_bytes()
+    image.write_bytes(content[:-8] + bytes(4) + content[-4:])
+    failure = run(image, mask).failure
+    assert failure is not None
+    assert failure.stage == "read"
+    assert f"{image}: its compressed voxels are damaged" in failure.reason
+
+
+def test_a_scan_is_held_whole_only_where_a_setting_needs_that(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (60, 128, 128)).astype(np.int16)
+    mask = np.zeros(voxels.shape, np.uint8)
+    mask[10:20, 30:40, 30:40] = 1
+    lesion = LesionTask("a", "RAD", str(write(tmp_path / "mask.nii.gz", mask)))
+    scan = ScanTask(str(write(tmp_path / "ct.nii.gz", voxels)), (lesion,))
+    peaks = {}
+    for name, settings in {"stored": Settings(), **NEEDS_THE_SCAN}.items():
+        read_scan(scan, settings)
+        tracemalloc.start()
+        read_scan(scan, settings)
+        peaks[name] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks.pop("stored") < voxels.nbytes / 2 < voxels.nbytes < min(peaks.values())
+
+
+def test_a_channel_of_a_mask(image: Path, tmp_path: Path) -> None:
+    layers = [sitk.GetImageFromArray(voxels) for voxels in (box(), np.roll(box(), 3, axis=2))]
+    layers[0].SetSpacing(SPACING)
+    layers[0].SetOrigin((-10.0, -20.0, 30.0))
+    layers[1].CopyInformation(layers[0])
+    sitk.WriteImage(sitk.Compose(layers), str(tmp_path / "both.seg.nrrd"))
+    for channel, voxels in enumerate((box(), np.roll(box(), 3, axis=2))):
+        record = run(image, tmp_path / "both.seg.nrrd", Settings(label_channel=channel))
+        alone = run(image, write(tmp_path / "alone.nrrd", voxels))
+        assert {key: list(values) for key, values in record.values.items()} == {
+            key: list(values) for key, values in alone.values.items()
+        }
+    failure = run(image, tmp_path / "both.seg.nrrd", Settings(label_channel=2)).failure
+    assert failure is not None
+    assert failure.stage == "mask"
+    assert "both.seg.nrrd: label_channel is 2, but the mask has 2 values a voxel" in failure.reason
 
 
 def test_too_many_grey_levels_leave_the_other_classes(tmp_path: Path) -> None:
@@ -304,38 +356,6 @@ def test_too_many_grey_levels_leave_the_other_classes(tmp_path: Path) -> None:
     record = run(write(tmp_path / "ct.mha", voxels), write(tmp_path / "mask.mha", whole), Settings(binWidth=1))
     assert {family for _, _, family in record.values} == {"firstorder", "shape"}
     assert "the region has 3840 grey levels, at most 2048" in record.failures["lesion", "original", "glcm"].reason
-
-
-def test_extract_lesion_from_paths_images_and_parameters(image: Path, tmp_path: Path) -> None:
-    mask = write(tmp_path / "mask.nii.gz", box(2))
-    from_paths = extract_lesion(image, str(mask), {"setting": {"binWidth": 10}})
-    loaded = sitk.ReadImage(str(image)), sitk.ReadImage(str(mask))
-    assert from_paths == extract_lesion(*loaded, Settings(binWidth=10), label=2)
-    assert len(from_paths) == 107
-
-
-def test_extract_lesion_raises(image: Path, tmp_path: Path) -> None:
-    mask = write(tmp_path / "mask.nii.gz", box())
-    with pytest.raises(MaskError, match=r"mask.nii.gz: label 9 is not in the mask"):
-        extract_lesion(image, mask, label=9)
-    with pytest.raises(GeometryError, match=r"spacing is"):
-        extract_lesion(image, write(tmp_path / "other.nii.gz", box(), spacing=(1, 1, 1)))
-    with pytest.raises(ImageError, match=r"nowhere.nii.gz"):
-        extract_lesion(tmp_path / "nowhere.nii.gz", mask)
-    with pytest.raises(ImageError, match=r"must be a 3D image"):
-        extract_lesion(sitk.Image(4, 4, sitk.sitkInt16), sitk.ReadImage(str(mask)))
-    broken = sitk.GetImageFromArray(np.full(SHAPE, np.nan, np.float32))
-    with pytest.raises(VoxelError, match=r"image: 480 of the region.s 480 voxels are NaN or infinite"):
-        extract_lesion(broken, sitk.GetImageFromArray(box()))
-
-
-def test_extract_lesion_warns_where_a_family_has_no_values(image: Path, tmp_path: Path) -> None:
-    corners = np.zeros(SHAPE, np.uint8)
-    corners[0, 0, 0] = corners[2, 5, 9] = corners[7, 19, 23] = 1
-    mask = write(tmp_path / "mask.nii.gz", corners)
-    with pytest.warns(UserWarning, match="glcm has no values: features: no two voxels"):
-        found = extract_lesion(image, mask, {"featureClass": {"glcm": ["Contrast"]}})
-    assert np.isnan(found["original_glcm_Contrast"])
 
 
 def test_values_too_spread_for_any_bin_are_refused(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hgpscale.kernels.cast import LevelGrid, level_grid
-from hgpscale.kernels.glcm import count_pairs
-from hgpscale.kernels.glrlm import count_runs
+from hgpscale.kernels.cast import Box, LevelGrid, level_grid, padded_box
+from hgpscale.kernels.chains import Chains, count_chains
+from hgpscale.kernels.gldm import count_dependence
 from hgpscale.kernels.glszm import zones
-from hgpscale.kernels.neighbours import count_neighbours
+from hgpscale.kernels.ngtdm import count_differences, sum_neighbours
 from hgpscale.kernels.offsets import all_offsets, half_offsets
 
 Array = np.ndarray[Any, Any]
@@ -36,8 +36,17 @@ def ranked_boxes(draw: st.DrawFn) -> Array:
     return box
 
 
+def box_of(box: Array, reach: int = 1) -> Box:
+    return padded_box(box > 0, reach)
+
+
 def grid_of(box: Array, reach: int = 1) -> LevelGrid:
-    return level_grid(box[box > 0], box > 0, reach)
+    """Lay out a box of levels, every one up to the highest present."""
+    return level_grid(box[box > 0].astype(np.int32), np.arange(1, box.max() + 1), box_of(box, reach))
+
+
+def chains_of(box: Array, distances: tuple[int, ...] = (1,), across: int | None = None) -> Chains:
+    return count_chains(grid_of(box, max(distances)), half_offsets(distances, across), max(box.shape))
 
 
 def at(box: Array, index: tuple[int, ...]) -> int:
@@ -53,40 +62,38 @@ def region(box: Array) -> list[tuple[int, ...]]:
     return [index for index in product(*map(range, box.shape)) if box[index]]
 
 
-@given(ranked_boxes(), st.sampled_from([(1,), (2,), (1, 2)]))
-def test_pairs(box: Array, distances: tuple[int, ...]) -> None:
-    offsets = half_offsets(distances)
+ACROSS = st.sampled_from([None, 0, 1, 2])
+
+
+@given(ranked_boxes(), st.sampled_from([(1,), (2,), (1, 2)]), ACROSS)
+def test_pairs(box: Array, distances: tuple[int, ...], across: int | None) -> None:
+    offsets = half_offsets(distances, across)
     expected = np.zeros((len(offsets), box.max(), box.max()), dtype=int)
     for d, offset in enumerate(offsets):
         for p in region(box):
             if neighbour := at(box, moved(p, offset)):
                 expected[d, box[p] - 1, neighbour - 1] += 1
-    np.testing.assert_array_equal(count_pairs(grid_of(box, max(distances)), distances), expected)
+    found = chains_of(box, distances, across)
+    np.testing.assert_array_equal(found.pairs(), expected)
+    np.testing.assert_array_equal(found.touching(), expected.any(axis=(1, 2)))
 
 
 @given(ranked_boxes())
 def test_runs(box: Array) -> None:
-    found = count_runs(grid_of(box))
+    found = chains_of(box).runs()
     for d, offset in enumerate(half_offsets((1,))):
         expected: Counter[tuple[int, int]] = Counter()
-        lines: Counter[tuple[int, ...]] = Counter()
         for p in region(box):
-            foot = p
-            while all(0 <= i < n for i, n in zip(moved(foot, offset, -1), box.shape, strict=True)):
-                foot = moved(foot, offset, -1)
-            lines[foot] += 1
             if at(box, moved(p, offset, -1)) != box[p]:
                 length = 1
                 while at(box, moved(p, offset, length)) == box[p]:
                     length += 1
                 expected[int(box[p]), length] += 1
-        if max(lines.values()) < 2:
-            expected.clear()
         assert {(i + 1, j + 1): n for (i, j), n in np.ndenumerate(found[d]) if n} == dict(expected)
 
 
-@given(ranked_boxes())
-def test_zones(box: Array) -> None:
+@given(ranked_boxes(), ACROSS)
+def test_zones(box: Array, across: int | None) -> None:
     seen: set[tuple[int, ...]] = set()
     expected = []
     for p in region(box):
@@ -97,32 +104,65 @@ def test_zones(box: Array) -> None:
         while stack:
             q = stack.pop()
             size += 1
-            for offset in all_offsets((1,)):
+            for offset in all_offsets((1,), across):
                 r = moved(q, offset)
                 if r not in seen and at(box, r) == box[p]:
                     seen.add(r)
                     stack.append(r)
         expected.append((int(box[p]), size))
-    ranks, sizes = zones(grid_of(box))
+    ranks, sizes = zones(grid_of(box), across)
     assert sorted(zip(ranks.tolist(), sizes.tolist(), strict=True)) == sorted(expected)
 
 
-@given(ranked_boxes(), st.sampled_from([(1,), (1, 2)]), st.integers(0, 3))
-def test_neighbours(box: Array, distances: tuple[int, ...], alpha: int) -> None:
+NEIGHBOURHOOD = (ranked_boxes(), st.sampled_from([(1,), (1, 2)]), ACROSS)
+
+
+@given(*NEIGHBOURHOOD, st.integers(0, 3))
+def test_dependence(box: Array, distances: tuple[int, ...], across: int | None, alpha: int) -> None:
     levels = np.arange(1, box.max() + 1) * 3 - 1
-    offsets = all_offsets(distances)
-    dependence = np.zeros((levels.size, len(offsets) + 1), dtype=int)
-    difference = np.zeros(levels.size)
+    offsets = all_offsets(distances, across)
+    expected = np.zeros((levels.size, len(offsets) + 1), dtype=int)
     for p in region(box):
         level = levels[box[p] - 1]
         others = [levels[n - 1] for o in offsets if (n := at(box, moved(p, o)))]
-        dependence[box[p] - 1, sum(abs(level - other) <= alpha for other in others)] += 1
-        difference[box[p] - 1] += abs(level - np.mean(others)) if others else 0
-    counts = count_neighbours(grid_of(box, max(distances)), levels, distances, alpha)
-    np.testing.assert_array_equal(counts.dependence, dependence)
-    np.testing.assert_array_equal(counts.voxels, np.bincount(box[box > 0] - 1))
-    found = (counts.difference[:, 1:] / np.arange(1, len(offsets) + 1)).sum(axis=1)
-    np.testing.assert_allclose(found, difference, rtol=1e-12, atol=1e-12)
+        expected[box[p] - 1, sum(abs(level - other) <= alpha for other in others)] += 1
+    found = count_dependence(grid_of(box, max(distances)), levels, offsets, alpha)
+    np.testing.assert_array_equal(found, expected)
+
+
+@given(*NEIGHBOURHOOD)
+def test_differences(box: Array, distances: tuple[int, ...], across: int | None) -> None:
+    levels = np.arange(1, box.max() + 1) * 3 - 1
+    offsets = all_offsets(distances, across)
+    expected = np.zeros((levels.size, len(offsets) + 1), dtype=int)
+    for p in region(box):
+        level = levels[box[p] - 1]
+        others = [levels[n - 1] for o in offsets if (n := at(box, moved(p, o)))]
+        expected[box[p] - 1, len(others)] += abs(len(others) * level - sum(others))
+    place = box_of(box, max(distances))
+    bins = levels[box[box > 0] - 1].astype(np.int32)
+    n_neighbour = sum_neighbours(place.fill(bins, np.ones(levels[-1] + 1, dtype=np.int32)), place, offsets)
+    np.testing.assert_array_equal(count_differences(bins, levels, place, offsets, n_neighbour), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 700), (300, 2, 2)])
+def test_runs_and_zones_longer_than_a_byte(shape: tuple[int, ...]) -> None:
+    box = np.ones(shape, dtype=int)
+    longest = max(shape)
+    along = half_offsets((1,)).tolist().index([int(n == longest) for n in shape])
+    runs = chains_of(box).runs()[along]
+    assert np.flatnonzero(runs[0]).tolist() == [longest - 1]
+    assert runs.sum() == box.size // longest
+    assert [sizes.tolist() for sizes in zones(grid_of(box))] == [[1], [box.size]]
+
+
+def test_2000_levels() -> None:
+    box = np.random.default_rng(0).permutation(np.arange(2000)).reshape(10, 10, 20) + 1
+    pairs = chains_of(box).pairs()
+    along_x = half_offsets((1,)).tolist().index([0, 0, 1])
+    expected = np.zeros((2000, 2000), dtype=int)
+    expected[box[:, :, :-1].ravel() - 1, box[:, :, 1:].ravel() - 1] = 1
+    np.testing.assert_array_equal(pairs[along_x], expected)
 
 
 def test_offsets_of_distance_1_are_half_of_the_26_neighbours() -> None:
@@ -133,15 +173,23 @@ def test_offsets_of_distance_1_are_half_of_the_26_neighbours() -> None:
     assert half | {(-z, -y, -x) for z, y, x in half} == whole
 
 
+@pytest.mark.parametrize("across", [0, 1, 2])
+def test_offsets_in_a_plane_are_half_of_the_8_neighbours(across: int) -> None:
+    half = half_offsets((1,), across)
+    assert half.shape == (4, 3)
+    assert not half[:, across].any()
+
+
 def test_a_row_of_five_by_hand() -> None:
-    grid = grid_of(np.array([[[1, 1, 2, 0, 2]]]))
+    chains = chains_of(np.array([[[1, 1, 2, 0, 2]]]))
     along_x = half_offsets((1,)).tolist().index([0, 0, 1])
-    assert count_pairs(grid, (1,))[along_x].tolist() == [[1, 1], [0, 0]]
-    assert count_runs(grid)[along_x].tolist() == [[0, 1, 0, 0, 0], [2, 0, 0, 0, 0]]
-    # No other direction has two voxels of the row on one line.
-    assert count_runs(grid).sum() == 3
+    assert chains.pairs()[along_x].tolist() == [[1, 1], [0, 0]]
+    assert chains.runs()[along_x].tolist() == [[0, 1, 0, 0, 0], [2, 0, 0, 0, 0]]
+    assert np.flatnonzero(chains.touching()).tolist() == [along_x]
 
 
 def test_a_region_that_does_not_fit_its_mask_is_refused() -> None:
     with pytest.raises(ValueError, match="do not fit a mask"):
-        level_grid(np.ones(3, dtype=np.int64), np.ones((2, 2, 2), dtype=bool), 1)
+        level_grid(np.ones(3, dtype=np.int32), np.array([1]), padded_box(np.ones((2, 2, 2), dtype=bool), 1))
+    with pytest.raises(ValueError, match="three axes"):
+        padded_box(np.ones((2, 2), dtype=bool), 1)

@@ -24,7 +24,9 @@ finite = st.floats(-1e4, 1e4, allow_subnormal=False)
 def test_digitize_is_numpys(values: np.ndarray[Any, Any], low: float, width: float, bins: int) -> None:
     edges = np.arange(bins + 1, dtype=np.float64) * width + low
     on_edges = np.concatenate([values, edges])
-    np.testing.assert_array_equal(digitize(on_edges, edges), np.digitize(on_edges, edges))
+    found, counts = digitize(on_edges, edges)
+    np.testing.assert_array_equal(found, np.digitize(on_edges, edges))
+    np.testing.assert_array_equal(counts, np.bincount(found, minlength=edges.size + 1))
 
 
 @given(

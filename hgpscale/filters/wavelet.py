@@ -1,0 +1,131 @@
+"""Wavelet: stationary wavelet transform, each level on the approximation before it, as pyradiomics calls PyWavelets.
+
+The image is periodic; an axis of odd length gets its first sample appended. Every level takes the same filters
+(``pywt.swtn`` with ``level=1``), which is not the "a trous" scheme. Results have PyWavelets' bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hgpscale.filters.source import Reach, Source, box_in
+from hgpscale.kernels.wavelet import convolve
+from hgpscale.volume import Index, Vector
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hgpscale.settings import Settings
+
+
+class _Part(NamedTuple):
+    """Part of the periodic image: voxels, the index of the first, and the length of a period on each axis."""
+
+    voxels: NDArray[Any]
+    first: list[int]
+    period: list[int]
+
+
+def reach(spacing: Vector, settings: Settings) -> Reach:
+    """Return half a filter a level, on the axes that are filtered."""
+    import pywt
+
+    half = pywt.Wavelet(settings.wavelet).dec_len // 2
+    margin = half * (settings.start_level + settings.level)
+    z, y, x = (margin if axis in _axes(settings) else 0 for axis in range(3))
+    return Reach((z, y, x), wraps=True)
+
+
+def derive(source: Source, settings: Settings) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the details of each level, then the last approximation: float32 if the image is float32, else float64."""
+    part = _periodic(source, reach(source.spacing, settings).margin)
+    filters = _filters(settings, part.voxels.dtype)
+    axes = _axes(settings)
+    approximation, *details = ("".join(letters) for letters in product("LH", repeat=len(axes)))
+    for _ in range(settings.start_level):
+        part = _band(part, axes, approximation, filters)
+    for level in range(1, settings.level + 1):
+        prefix = "wavelet" if level == 1 else f"wavelet{level}"
+        bands = _bands(part, axes, filters)
+        for name in details:
+            yield f"{prefix}-{name}", _wanted(bands[name], source)
+        part = bands[approximation]
+    yield f"{prefix}-{approximation}", _wanted(part, source)
+
+
+def _axes(settings: Settings) -> tuple[int, ...]:
+    """Return the filtered axes in the order of the letters: x, y, z."""
+    return tuple(axis for axis in (2, 1, 0) if not (settings.force2D and axis == settings.force2Ddimension))
+
+
+def _filters(settings: Settings, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
+    """Return the low-pass and the high-pass filter.
+
+    Read off as the answer to an impulse: PyWavelets' single precision taps are not its double ones rounded.
+    """
+    import pywt
+
+    n = pywt.Wavelet(settings.wavelet).dec_len
+    impulse = np.zeros(2 * n, dtype)
+    impulse[n] = 1
+    low, high = pywt.swt(impulse, settings.wavelet, level=1)[0]
+    taps = slice(n // 2, n // 2 + n)
+    return {"L": low[taps], "H": high[taps]}
+
+
+def _periodic(source: Source, margin: Index) -> _Part:
+    """Return the box with the whole margin, beyond borders too, in the type that PyWavelets computes in."""
+    voxels = source.voxels
+    first, period = [], []
+    for axis, size in enumerate(source.size):
+        lower, upper = source.box[0][axis] - margin[axis], source.box[1][axis] + margin[axis]
+        first.append(lower)
+        period.append(size + size % 2)
+        if lower >= 0 and upper <= size:
+            cut = [slice(None)] * 3
+            cut[axis] = slice(lower - source.start[axis], upper - source.start[axis])
+            voxels = voxels[tuple(cut)]
+        else:
+            # The sample appended to an odd axis is the first one again.
+            index = np.arange(lower, upper) % period[axis] % size
+            voxels = voxels.take(index - source.start[axis], axis)
+    dtype = np.float32 if voxels.dtype == np.float32 else np.float64
+    return _Part(np.ascontiguousarray(voxels, dtype), first, period)
+
+
+def _band(part: _Part, axes: tuple[int, ...], letters: str, filters: dict[str, NDArray[Any]]) -> _Part:
+    for axis, letter in zip(axes, letters, strict=True):
+        part = _filtered(part, axis, filters[letter])
+    return part
+
+
+def _bands(part: _Part, axes: tuple[int, ...], filters: dict[str, NDArray[Any]]) -> dict[str, _Part]:
+    """Return all bands of one level; what two of them begin with is computed once."""
+    bands = {"": part}
+    for axis in axes:
+        bands = {
+            begun + letter: _filtered(band, axis, taps)
+            for begun, band in bands.items()
+            for letter, taps in filters.items()
+        }
+    return bands
+
+
+def _filtered(part: _Part, axis: int, taps: NDArray[Any]) -> _Part:
+    """Convolve along one axis, which loses the margin that it needs."""
+    shape = part.voxels.shape
+    lines = part.voxels.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+    first = part.first.copy()
+    first[axis] += taps.size // 2 - 1
+    found = convolve(lines, taps, first[axis] % part.period[axis], part.period[axis])
+    return _Part(found.reshape(*shape[:axis], -1, *shape[axis + 1 :]), first, part.period)
+
+
+def _wanted(part: _Part, source: Source) -> NDArray[Any]:
+    z, y, x = part.first
+    return part.voxels[box_in(source.box, (z, y, x))]

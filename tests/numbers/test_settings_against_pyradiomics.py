@@ -1,0 +1,97 @@
+"""Every setting and image type against pyradiomics, run live on the same voxels, alone and together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import SimpleITK as sitk
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import assert_same
+from strategies import ROUGH, image_types, phantoms, plane_settings, preparation_settings
+
+from hgpscale.catalog import IMAGE_TYPES
+
+pytestmark = pytest.mark.reference
+
+Phantom = tuple[sitk.Image, sitk.Image]
+LIGHT = {"firstorder": None, "glcm": None, "gldm": None}
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "settings").glob("*.yaml"))
+
+EVERYTHING = {
+    "setting": {
+        "resegmentRange": [-3, 3],
+        "resegmentMode": "sigma",
+        "removeOutliers": 3,
+        "normalize": True,
+        "normalizeScale": 50,
+        "binWidth": 5,
+    },
+    "imageType": {name: {"sigma": [1.5]} if name == "LoG" else {} for name in IMAGE_TYPES},
+}
+
+REAL = {
+    "lung1": ("pyradiomics/data/lung1_image.nrrd", "pyradiomics/data/lung1_label.nrrd"),
+    "breast1": ("pyradiomics/data/breast1_image.nrrd", "pyradiomics/data/breast1_label.nrrd"),
+    "brain1": ("pyradiomics/data/brain1_image.nrrd", "pyradiomics/data/brain1_label.nrrd"),
+    "STS_003": (
+        "ibsi1_validation_sts/nifti/STS_003/CT_image.nii.gz",
+        "ibsi1_validation_sts/nifti/STS_003/CT_mask.nii.gz",
+    ),
+}
+
+
+@settings(max_examples=60)
+@given(phantoms(shortest=3, textures=(*ROUGH, "half flat")), preparation_settings())
+def test_preparation(phantom: Phantom, setting: dict[str, Any]) -> None:
+    assert_same(*phantom, setting)
+
+
+@settings(max_examples=80)
+@given(phantoms(shortest=3), plane_settings())
+def test_planes_and_weights(phantom: Phantom, setting: dict[str, Any]) -> None:
+    assert_same(*phantom, setting)
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGE_TYPES if name != "Original"])
+@settings(max_examples=15)
+@given(phantom=phantoms(shortest=4, textures=ROUGH), data=st.data())
+def test_each_image_type(name: str, phantom: Phantom, data: st.DataObject) -> None:
+    assert_same(*phantom, {}, image_types=data.draw(image_types(name)), features=LIGHT)
+
+
+@settings(max_examples=40)
+@given(phantoms(shortest=4, textures=ROUGH), preparation_settings(), image_types())
+def test_image_types_after_preparation(phantom: Phantom, setting: dict[str, Any], types: dict[str, Any]) -> None:
+    assert_same(*phantom, setting, image_types=types, features=LIGHT)
+
+
+@settings(max_examples=25)
+@given(phantoms(shortest=4, textures=ROUGH), plane_settings(), image_types("Original", "Wavelet", "LBP2D", "LoG"))
+def test_image_types_in_planes(phantom: Phantom, setting: dict[str, Any], types: dict[str, Any]) -> None:
+    assert_same(*phantom, setting, image_types=types, features=LIGHT)
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("case", list(REAL))
+def test_real_scans_with_the_example_files(case: str, file: Path, shared_data: Path) -> None:
+    image, mask = (sitk.ReadImage(str(shared_data / name)) for name in REAL[case])
+    _assert_same(image, mask, yaml.safe_load(file.read_text()))
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+def test_a_real_scan_with_every_image_type(shared_data: Path) -> None:
+    image, mask = (sitk.ReadImage(str(shared_data / name)) for name in REAL["breast1"])
+    _assert_same(image, mask, EVERYTHING)
+
+
+def _assert_same(image: sitk.Image, mask: sitk.Image, parameters: dict[str, Any]) -> None:
+    setting, types = parameters["setting"], parameters["imageType"]
+    assert_same(image, mask, setting, image_types=types, features=parameters.get("featureClass"))
