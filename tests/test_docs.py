@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import os
 import re
 import shlex
@@ -147,3 +148,9 @@ def test_imports_go_the_documented_way() -> None:
         if part in level:
             below = set(imported(ast.parse(path.read_text()))) - {part, "_version"}
             assert [other for other in below if level[other] >= level[part]] == [], path
+
+
+def test_the_readme_s_session_gives_what_it_shows() -> None:
+    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert tried == 6
+    assert not failed

@@ -32,6 +32,9 @@ _CONFIG = {
     # So long after a worker's death the cluster looks whether its successor is there, and gives the place up if that
     # one has just died too. Never: a worker that dies is always replaced.
     "distributed.deploy.lost-worker-timeout": "10000 days",
+    # Dask's own 64 KiB make the C library give every freed array back and fetch it anew: a lesion takes twice as long.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,  # the most that glibc takes
 }
 _GUARD = (
     'In a script, call hgpscale.extract below `if __name__ == "__main__":`, because every worker imports the script.'

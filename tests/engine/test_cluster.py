@@ -137,3 +137,15 @@ def test_workers_end_when_their_driver_is_killed() -> None:
         driver.send_signal(signal.SIGKILL)
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
+
+
+def _allocator() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
+
+
+def test_workers_keep_memory_that_they_will_need_again() -> None:
+    before = _allocator()
+    with local_client(1) as client:
+        (found,) = client.run(_allocator).values()
+    assert int(found["MALLOC_TRIM_THRESHOLD_"]) >= 1 << 28
+    assert _allocator() == before
