@@ -107,7 +107,7 @@ IMAGE_TYPES: dict[str, dict[str, Any]] = {
     },
     "LBP2D ror": {"LBP2D": {"binWidth": 1, "lbp2DMethod": "ror"}},
     "LBP3D": {"LBP3D": {"binWidth": 0.1}},
-    "LBP3D, 3 levels, subdivision 2": {"LBP3D": {"binWidth": 0.1, "lbp3DLevels": 3, "lbp3DIcosphereSubdivision": 2}},
+    "LBP3D, 3 levels": {"LBP3D": {"binWidth": 0.1, "lbp3DLevels": 3}},
 }
 
 

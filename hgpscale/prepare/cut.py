@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from hgpscale.settings import Settings
 
 
+_SAME_PLACE = 1e-6
+"""Tolerance within which the voxel of the same index is the nearest one too."""
+
+
 class Plan(NamedTuple):
     """What one lesion's features need of its scan.
 
@@ -82,7 +86,9 @@ def plan(image: Geometry, mask: Volume, label: int | None, settings: Settings) -
         The mask does not hold the region.
 
     """
-    differences = geometry_differences(image, mask.geometry, settings.geometryTolerance)
+    # pyradiomics asks for the tolerance where it does not resample; what it resamples lies where its points say.
+    tolerance = _SAME_PLACE if is_resampled(settings) else settings.geometryTolerance
+    differences = geometry_differences(image, mask.geometry, tolerance)
     if differences and not settings.correctMask and not is_resampled(settings):
         raise GeometryError(
             f"the mask does not lie on the image's grid: {'; '.join(differences)}; resample the mask, raise "
