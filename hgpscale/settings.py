@@ -323,6 +323,7 @@ def _checked(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
-    prefix = f"setting {where}: " if where else ""
+    prefix = "" if where in ("", "image_types") else f"setting {where}: "
     found = "" if where in ("", "image_types", "features") else f", found {problem['input']!r}"
-    return f"{prefix}{problem['msg'].removeprefix('Value error, ')}{found}"
+    reason = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    return f"{prefix}{reason}{found}"

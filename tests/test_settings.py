@@ -125,6 +125,7 @@ def test_every_name_that_pyradiomics_knows_is_known() -> None:
         (parameters(weightingNorm="euclid"), "setting weightingNorm: Input should be 'manhattan', 'euclidean'"),
         (parameters(force2Ddimension=3), "setting force2Ddimension: "),
         (parameters(label_channel=-1), "setting label_channel: "),
+        (parameters(sigma=3), "setting sigma: Input should be a list, found 3"),
         (parameters(sigma=[0]), "setting sigma: must be a list of different widths in mm"),
         (parameters(wavelet="coif99"), "setting wavelet: unknown wavelet; did you mean 'coif9'?, found 'coif99'"),
         (parameters(wavelet="morl"), "setting wavelet: unknown wavelet"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
@@ -55,6 +57,28 @@ def test_preparation(phantom: Phantom, setting: dict[str, Any]) -> None:
 @given(phantoms(shortest=3), plane_settings())
 def test_planes_and_weights(phantom: Phantom, setting: dict[str, Any]) -> None:
     assert_same(*phantom, setting)
+
+
+@pytest.fixture
+def _own_tolerance() -> Iterator[None]:
+    """Take back what pyradiomics' geometryTolerance sets in SimpleITK for the whole process."""
+    process = sitk.ProcessObject
+    before = process.GetGlobalDefaultCoordinateTolerance(), process.GetGlobalDefaultDirectionTolerance()
+    yield
+    process.SetGlobalDefaultCoordinateTolerance(before[0])
+    process.SetGlobalDefaultDirectionTolerance(before[1])
+
+
+@pytest.mark.usefixtures("_own_tolerance")
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (1.5, 1.5, 1.5)])
+@pytest.mark.parametrize("shift", [0.8, -5])
+def test_resampling_goes_by_position_within_a_wide_tolerance(spacing: tuple[float, ...], shift: float) -> None:
+    voxels = np.random.default_rng(1).integers(-50, 200, (9, 10, 11)).astype(np.int16)
+    region = np.zeros(voxels.shape, np.uint8)
+    region[2:7, 2:8, 2:8] = 1
+    image, mask = sitk.GetImageFromArray(voxels), sitk.GetImageFromArray(region)
+    mask.SetOrigin((shift, 0, 0))
+    assert_same(image, mask, {"geometryTolerance": 9.0, "resampledPixelSpacing": spacing})
 
 
 @pytest.mark.parametrize("name", [name for name in IMAGE_TYPES if name != "Original"])
