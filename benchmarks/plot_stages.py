@@ -46,7 +46,7 @@ def draw(by_size: Curves, by_levels: Curves) -> Any:
         axes.set_xticks(ticks, [str(at) for at in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, title="slowest first", loc="upper left")
+        axes.legend(fontsize=8, title="slowest first", loc="upper left", bbox_to_anchor=(1, 1))
     panels[0].set_title("one image of a lesion at 1 mm")
     panels[1].set_title("45 mm, binCount")
     return figure
