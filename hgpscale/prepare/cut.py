@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hgpscale.errors import GeometryError
 from hgpscale.filters import FILTERS, Reach
-from hgpscale.prepare.resample import is_resampled, nearest, needed_box, resampling_grid
+from hgpscale.prepare.resample import is_cropped, is_resampled, nearest, needed_box, resampling_grid
 from hgpscale.prepare.roi import bounding_box, check_inside, choose_label, select
-from hgpscale.prepare.scan import ScanStatistics
+from hgpscale.prepare.scan import ScanStatistics, scales_by_peak
 from hgpscale.volume import Box, Geometry, Index, Volume, geometry_differences
 
 if TYPE_CHECKING:
@@ -106,9 +106,12 @@ def plan(image: Geometry, mask: Volume, label: int | None, settings: Settings) -
     # Within the tolerance mask voxels are taken by index, as pyradiomics does; beyond it by nearest neighbour.
     roi = _onto(roi, image) if differences else Volume(roi.array, image, roi.start)
     # pyradiomics also crops where the image turns out to have the spacing that was asked for.
-    cropped = settings.preCrop or is_resampled(settings)
-    frame = _padded(roi.box, (settings.padDistance,) * 3, whole) if cropped else whole
-    return Plan(roi, _filtered_from(roi.box, frame, image, settings), frame, None, chosen)
+    if not is_cropped(settings):
+        return Plan(roi, _filtered_from(roi.box, whole, image, settings), whole, None, chosen)
+    frame = _padded(roi.box, (settings.padDistance,) * 3, whole)
+    # The peak of a crop is known only when all of it is held; that of a whole image is measured with the scan.
+    needed = frame if scales_by_peak(settings) else _filtered_from(roi.box, frame, image, settings)
+    return Plan(roi, needed, frame, None, chosen)
 
 
 def take(image: Volume, plan: Plan, scan: ScanStatistics | None) -> Cut:

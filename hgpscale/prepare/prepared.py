@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hgpscale.errors import VoxelError
-from hgpscale.filters import SCALED_BY_PEAK, Source
+from hgpscale.filters import Source
 from hgpscale.prepare.resample import nearest, resample_image
 from hgpscale.prepare.resegment import resegment
 from hgpscale.prepare.roi import bounding_box, check_size
-from hgpscale.prepare.scan import normalise
+from hgpscale.prepare.scan import normalise, scales_by_peak
 from hgpscale.volume import Box, Vector, Volume
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _resampled(image: Volume, cut: Cut, settings: Settings) -> tuple[Volume, Vol
 
 def _peak(held: Volume, frame: Box, cut: Cut, settings: Settings) -> float:
     """Return the largest magnitude in the frame; 1 where no filter asks for it."""
-    if SCALED_BY_PEAK.isdisjoint(settings.image_types):
+    if not scales_by_peak(settings):
         return 1.0
     if held.box == frame:
         return float(np.max(np.abs(held.array.astype(np.float64))))

@@ -25,6 +25,11 @@ def is_resampled(settings: Settings) -> bool:
     return settings.resampledPixelSpacing is not None and settings.interpolator is not None
 
 
+def is_cropped(settings: Settings) -> bool:
+    """Whether filters see a crop around the region, on the image's grid or a new one, and not the whole image."""
+    return settings.preCrop or is_resampled(settings)
+
+
 def resampling_grid(image: Geometry, roi: Volume, settings: Settings) -> Geometry | None:
     """Return the grid to resample image and region to; None: features are computed on the image's own grid.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from hgpscale.errors import VoxelError
 from hgpscale.filters import SCALED_BY_PEAK
+from hgpscale.prepare.resample import is_cropped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +63,12 @@ def scan_statistics(voxels: NDArray[Any], settings: Settings) -> ScanStatistics 
 
 def needs_scan(settings: Settings) -> bool:
     """Whether a setting needs statistics of the whole image."""
-    return settings.normalize or not SCALED_BY_PEAK.isdisjoint(settings.image_types)
+    return settings.normalize or (scales_by_peak(settings) and not is_cropped(settings))
+
+
+def scales_by_peak(settings: Settings) -> bool:
+    """Whether an enabled image type is scaled by the largest magnitude of what filters see."""
+    return not SCALED_BY_PEAK.isdisjoint(settings.image_types)
 
 
 def normalise(voxels: NDArray[Any], scan: ScanStatistics, settings: Settings) -> NDArray[np.float64]:

@@ -94,6 +94,30 @@ def test_image_types_after_preparation(phantom: Phantom, setting: dict[str, Any]
     assert_same(*phantom, setting, image_types=types, features=LIGHT)
 
 
+@pytest.mark.parametrize("name", ["Square", "SquareRoot", "Logarithm", "Exponential"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {},
+        {"preCrop": True},
+        {"preCrop": True, "normalize": True, "normalizeScale": 100},
+        {"resampledPixelSpacing": [1, 1, 1]},
+        {"resampledPixelSpacing": [0, 0, 0], "padDistance": 2},
+        {"resampledPixelSpacing": [2, 2, 2]},
+    ],
+    ids=str,
+)
+def test_the_peak_is_that_of_what_filters_see(setting: dict[str, Any], name: str) -> None:
+    # The brightest voxel lies far from the region: whether it counts decides the scale.
+    rng = np.random.default_rng(0)
+    voxels = rng.normal(60, 30, (30, 40, 40)).astype(np.int16)
+    voxels[2, 2, 2] = 3000
+    mask = np.zeros(voxels.shape, np.uint8)
+    mask[15:22, 18:28, 20:30] = 1
+    image_types = {name: {"binWidth": 5}}
+    assert_same(sitk.GetImageFromArray(voxels), sitk.GetImageFromArray(mask), setting, image_types=image_types)
+
+
 @settings(max_examples=25)
 @given(phantoms(shortest=4, textures=ROUGH), plane_settings(), image_types("Original", "Wavelet", "LBP2D", "LoG"))
 def test_image_types_in_planes(phantom: Phantom, setting: dict[str, Any], types: dict[str, Any]) -> None:
