@@ -20,8 +20,8 @@ from hgpscale.single import extract_lesion
 RELATIVE = 1e-6
 ABSOLUTE = 1e-9
 
-# Values that pyradiomics computes of an empty co-occurrence matrix without looking at it.
-_BLIND = {"glcm_MCC": 1.0, "glcm_InverseVariance": 0.0}
+# Values that pyradiomics computes of an empty matrix without looking at it; its other features are NaN then.
+_BLIND = {"glcm_MCC": 1.0, "glcm_InverseVariance": 0.0, "glrlm_RunEntropy": 0.0, "glrlm_RunVariance": 0.0}
 
 ImageTypes = Mapping[str, Mapping[str, Any]]
 ORIGINAL: ImageTypes = {"Original": {}}
