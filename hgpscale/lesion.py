@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,7 +62,7 @@ def compute_lesion(cut: Cut, settings: Settings) -> tuple[Values, Failures]:
         return values, failures
     images = _filtered(prepared, settings)
     at_a_time = max(1, _VOXELS_AT_A_TIME // int(np.count_nonzero(prepared.source.mask)))
-    while batch := dict(islice(images, at_a_time)):
+    while batch := dict(itertools.islice(images, at_a_time)):
         for image, found in batch.items():
             if isinstance(found, HgpscaleError):
                 failures.update(dict.fromkeys(((REGIONS[0], image, family) for family in textures), Failure.of(found)))
@@ -97,13 +97,14 @@ def _compute(families: list[str], regions: dict[str, Region], values: Values, fa
             if isinstance(found, HgpscaleError):
                 failures[key] = Failure.of(found)
                 continue
-            names = regions[image].settings.features[family]
-            values[key] = np.where(np.isfinite(found), found, np.nan)
-            undefined = [name for name, number in zip(names, found, strict=True) if not np.isfinite(number)]
-            if undefined:
+            undefined = ~np.isfinite(found)
+            if undefined.any():
+                found[undefined] = np.nan
+                names = itertools.compress(regions[image].settings.features[family], undefined)
                 n_voxel = int(np.count_nonzero(regions[image].footprint.mask))
-                reason = f"{family} {', '.join(undefined)}: not defined on this region of {n_voxel} voxels"
+                reason = f"{family} {', '.join(names)}: not defined on this region of {n_voxel} voxels"
                 failures[key] = Failure("features", reason)
+            values[key] = found
 
 
 def _family(family: str, regions: dict[str, Region]) -> list[NDArray[np.float64] | HgpscaleError]:

@@ -219,7 +219,7 @@ def test_failed_lesions_are_listed_and_the_others_done(copy: Path, tmp_path: Pat
     assert line.startswith("P03_L1: read: ")
     assert Path(broken).name in line
     result = run("status", tmp_path / "cube.zarr")
-    assert "done\t3\nfailed\t1\npending\t0\n" in result.stdout
+    assert "done\t3\ndone in part\t0\nfailed\t1\npending\t0\n" in result.stdout
     assert "P03_L1\tdefault\t" in result.stdout
 
 

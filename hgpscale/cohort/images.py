@@ -18,6 +18,8 @@ from hgpscale.errors import ImageError, MissingFileError
 from hgpscale.volume import Box, Geometry, Volume
 
 _STREAMED = ("raw", "gzip", "zlib")
+_SLAB = 1 << 17
+"""Bytes that are read at a time, or one plane where that is more: few enough to stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def open_image(path: str | Path, *, several: bool = False) -> ImageFile:
 
 
 def read_parts(image: ImageFile, boxes: Sequence[Box], *, entire: bool) -> tuple[list[Volume], str]:
-    """Read boxes of an image in one pass over its file, holding one plane beside them.
+    """Read boxes of an image in one pass over its file, holding one slab beside them.
 
     Parameters
     ----------
@@ -99,11 +101,12 @@ def read_parts(image: ImageFile, boxes: Sequence[Box], *, entire: bool) -> tuple
             whole = Volume(read_voxels(header), geometry)
             return [whole.crop(*box) for box in boxes], digest if entire else ""
         parts = [_empty(box, image) for box in boxes]
-        for z, plane in zip(range(first, last), planes(stream, header, first, last), strict=True):
+        for z, slab in slabs(stream, header, first, last):
             for part, (lower, upper) in zip(parts, boxes, strict=True):
-                if lower[0] <= z < upper[0]:
-                    window = plane[lower[1] : upper[1], lower[2] : upper[2]]
-                    part.array[z - lower[0]] = _scaled(window, header)
+                start, end = max(z, lower[0]), min(z + len(slab), upper[0])
+                if start < end:
+                    window = slab[start - z : end - z, lower[1] : upper[1], lower[2] : upper[2]]
+                    part.array[start - lower[0] : end - lower[0]] = _scaled(window, header)
         # Where the last plane was needed, the end of the stream costs nothing.
         digest = stream.finish() if entire or last == geometry.size[0] else ""
     return parts, digest
@@ -117,16 +120,19 @@ def read_image(path: str | Path) -> tuple[Volume, str]:
 
 
 def is_streamed(header: Header) -> bool:
-    """Whether `planes` can read the voxels; text, and compressed voxels behind other data, are left to SimpleITK."""
+    """Whether `slabs` can read the voxels; text, and compressed voxels behind other data, are left to SimpleITK."""
     voxels = header.voxels
     assert voxels is not None, "the header was found sound"
     return voxels.encoding in _STREAMED and not (header.compressed and voxels.skip is None)
 
 
-def planes(stream: VoxelStream, header: Header, first: int, last: int, channel: int = 0) -> Iterator[NDArray[Any]]:
-    """Yield the planes ``(y, x)`` from `first` to before `last`, as they are stored, in the file's byte order.
+def slabs(
+    stream: VoxelStream, header: Header, first: int, last: int, channel: int = 0
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the planes from `first` to before `last`, some at a time, and the index of the first of them.
 
-    `stream` stands at the first voxel; `channel` chooses one of several values a voxel.
+    Shape ``(n, y, x)``, as they are stored, in the file's byte order. `stream` stands at the first voxel; `channel`
+    chooses one of several values a voxel.
     """
     assert header.size is not None, "the header was found sound"
     assert header.voxels is not None, "the header was found sound"
@@ -135,8 +141,10 @@ def planes(stream: VoxelStream, header: Header, first: int, last: int, channel: 
     before, beside, at = (0, header.channels, channel) if header.voxels.interleaved else (channel * nz, 1, 0)
     length = ny * nx * beside * kind.itemsize
     stream.skip((before + first) * length)
-    for _ in range(first, last):
-        yield np.frombuffer(stream.read(length), kind).reshape(ny, nx, beside)[:, :, at]
+    step = max(1, _SLAB // length)
+    for z in range(first, last, step):
+        n = min(step, last - z)
+        yield z, np.frombuffer(stream.read(n * length), kind).reshape(n, ny, nx, beside)[..., at]
 
 
 def _empty(box: Box, image: ImageFile) -> Volume:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hgpscale.cohort.images import about, is_streamed, open_image, planes
+from hgpscale.cohort.images import about, is_streamed, open_image, slabs
 from hgpscale.cohort.itk import read_voxels
 from hgpscale.cohort.stream import open_voxels
 from hgpscale.errors import ImageError, MaskError
@@ -59,11 +59,11 @@ def read_labels(path: str | Path, channel: int = 0, *, hashed: bool = True) -> t
     used = channel if header.channels > 1 else 0
     with about(header), open_voxels(header, hashed=hashed) as stream:
         if is_streamed(header):
-            array, start = _held(planes(stream, header, 0, nz, used))
+            array, start = _held(slabs(stream, header, 0, nz, used))
             digest = stream.finish()
         else:
             digest = stream.finish()
-            array, start = _held(_channel(read_voxels(header), used))
+            array, start = _held([(0, _channel(read_voxels(header), used))])
         return Volume(as_labels(array), mask.geometry, start), digest
 
 
@@ -98,7 +98,7 @@ def labels_of(mask: sitk.Image, channel: int = 0) -> Volume:
     problem = channel_problem(channel, mask.GetNumberOfComponentsPerPixel())
     if problem:
         raise MaskError(problem)
-    array, start = _held(_channel(sitk.GetArrayViewFromImage(mask), channel))
+    array, start = _held([(0, _channel(sitk.GetArrayViewFromImage(mask), channel))])
     return Volume(as_labels(array), Geometry.of(mask), start)
 
 
@@ -113,24 +113,25 @@ def _channel(voxels: NDArray[Any], channel: int) -> NDArray[Any]:
     return voxels if voxels.ndim == 3 else voxels[..., channel]
 
 
-def _held(planes: Iterable[NDArray[Any]]) -> tuple[NDArray[Any], Index]:
+def _held(slabs: Iterable[tuple[int, NDArray[Any]]]) -> tuple[NDArray[Any], Index]:
     """Return the smallest box that holds all voxels other than 0, and where it starts ``(z, y, x)``."""
     found: list[tuple[Index, NDArray[Any]]] = []
     kind = np.dtype(np.uint8)
-    for z, plane in enumerate(planes):
-        kind = plane.dtype.newbyteorder("=")
-        if plane.any():
-            y0, y1 = _range(plane.any(axis=1))
-            x0, x1 = _range(plane[y0:y1].any(axis=0))
-            found.append(((z, y0, x0), plane[y0:y1, x0:x1].copy()))
+    for z, slab in slabs:
+        kind = slab.dtype.newbyteorder("=")
+        if slab.any():
+            z0, z1 = _range(slab.any(axis=(1, 2)))
+            y0, y1 = _range(slab[z0:z1].any(axis=(0, 2)))
+            x0, x1 = _range(slab[z0:z1, y0:y1].any(axis=(0, 1)))
+            found.append(((z + z0, y0, x0), slab[z0:z1, y0:y1, x0:x1].copy()))
     if not found:
         return np.zeros((1, 1, 1), kind), (0, 0, 0)
     lower = np.min([corner for corner, _ in found], axis=0)
-    upper = np.max([(z + 1, y + part.shape[0], x + part.shape[1]) for (z, y, x), part in found], axis=0)
+    upper = np.max([np.add(corner, part.shape) for corner, part in found], axis=0)
     box = np.zeros(upper - lower, kind)
     for corner, part in found:
         z, y, x = corner - lower
-        box[z, y : y + part.shape[0], x : x + part.shape[1]] = part
+        box[z : z + part.shape[0], y : y + part.shape[1], x : x + part.shape[2]] = part
     return box, (int(lower[0]), int(lower[1]), int(lower[2]))
 
 

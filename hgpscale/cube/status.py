@@ -86,12 +86,12 @@ class CubeStatus:
 
     def table(self) -> list[tuple[str, str]]:
         """Return names and values for a table of two columns; families and failures are lists of their own."""
-        failed = f"{self.failed} ({self.partial} in part)" if self.partial else str(self.failed)
         return [
             ("cube", str(self.path)),
             ("rows", str(self.rows)),
             ("done", str(self.done)),
-            ("failed", failed),
+            ("done in part", str(self.partial)),
+            ("failed", str(self.failed - self.partial)),
             ("pending", str(self.pending)),
             ("size", f"{self.bytes / 1e6:.3g} MB in {self.files} files"),
             ("made by", f"hgpscale {self.versions['hgpscale']}, layout {self.versions['layout']}"),

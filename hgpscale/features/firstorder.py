@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ class Sums(NamedTuple):
 
 def sums_of(region: Region) -> Sums:
     """Sum over a region's values."""
-    values = region.values.astype(np.float64)
+    values = region.values.astype(np.float64, copy=False)
     z, y, x = region.footprint.spacing
     mean = float(np.mean(values))
     percentiles = _percentiles(values)
@@ -77,12 +78,18 @@ def sums_of(region: Region) -> Sums:
 
 def _percentiles(values: Array) -> Array:
     """Return ``numpy.percentile(values, _PERCENTILES)``, to the bit: robust deviation asks which values equal them."""
-    place = (values.size - 1) * (_PERCENTILES / 100)
+    ranks, share = _between_ranks(values.size)
+    low, high = order_statistics(values, ranks).reshape(2, -1)
+    gap = high - low
+    return np.where(share < 0.5, low + gap * share, high - gap * (1 - share))
+
+
+@lru_cache(maxsize=16)
+def _between_ranks(n: int) -> tuple[NDArray[np.int64], Array]:
+    """Return the ranks below and above each percentile of `n` values, and how far it lies between the two."""
+    place = (n - 1) * (_PERCENTILES / 100)
     below = np.floor(place).astype(np.int64)
-    above = np.minimum(below + 1, values.size - 1)
-    low, high = order_statistics(values, np.stack([below, above], axis=1).ravel()).reshape(-1, 2).T
-    share = place - below
-    return np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+    return np.concatenate([below, np.minimum(below + 1, n - 1)]), place - below
 
 
 @dataclass(eq=False)

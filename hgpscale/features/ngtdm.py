@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from hgpscale.features.region import Region
 from hgpscale.features.rows import Array, row_starts
 from hgpscale.kernels.ngtdm import count_differences
-from hgpscale.kernels.offsets import all_offsets
 from hgpscale.kernels.reduce import sum_level_pairs
 
 _FLAT = 1e6
@@ -49,12 +48,12 @@ def matrix_of(region: Region) -> Matrix:
         More grey levels than texture matrices are made of.
 
     """
-    distances = region.settings.distances
+    distances, across = region.settings.distances, region.across
     region.require_room(distances)
     region.require_few_levels()
     bins, levels, counts = region.discretised
-    n_neighbour = region.footprint.n_neighbour(distances, region.across)
-    differences = count_differences(bins, levels, region.box, all_offsets(distances, region.across), n_neighbour)
+    n_neighbour = region.footprint.n_neighbour(distances, across)
+    differences = count_differences(bins, levels, region.box, distances, across, n_neighbour)
     s = (differences[:, 1:] / np.arange(1, differences.shape[1])).sum(axis=1)
     return Matrix(levels.astype(np.float64), counts.astype(np.float64), s)
 

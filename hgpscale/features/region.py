@@ -12,7 +12,7 @@ from hgpscale.errors import FeatureError, VoxelError
 from hgpscale.kernels.cast import Box, LevelGrid, level_grid, padded_box
 from hgpscale.kernels.chains import Chains, count_chains
 from hgpscale.kernels.ngtdm import sum_neighbours
-from hgpscale.kernels.offsets import all_offsets, half_offsets
+from hgpscale.kernels.offsets import half_offsets
 from hgpscale.prepare.discretise import Discretised, discretise
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Footprint:
         if key not in self._neighbours:
             box = self.box(max(distances))
             inside = box.fill(np.zeros(box.voxels.size, dtype=np.int32), np.ones(1, dtype=np.int32))
-            self._neighbours[key] = sum_neighbours(inside, box, all_offsets(distances, across))
+            self._neighbours[key] = sum_neighbours(inside, box, distances, across)
         return self._neighbours[key]
 
 

@@ -19,14 +19,15 @@ class Ragged:
     ----------
     values, weights
         float64, shape ``(n,)``.
-    starts
-        Where each row begins, shape ``(n_row,)``.
+    starts, lengths
+        Where each row begins, and how many values it has, shape ``(n_row,)``.
 
     """
 
     values: Array
     weights: Array
     starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
 
     @classmethod
     def of(cls, blocks: Sequence[tuple[Array, Array]]) -> Ragged:
@@ -34,7 +35,7 @@ class Ragged:
         values = np.concatenate([np.tile(values, len(weights)) for values, weights in blocks])
         lengths = np.concatenate([np.full(len(weights), values.size) for values, weights in blocks])
         weights = np.concatenate([weights.ravel() for _, weights in blocks])
-        return cls(values.astype(np.float64), weights.astype(np.float64), np.cumsum(lengths) - lengths)
+        return cls(values.astype(np.float64), weights.astype(np.float64), np.cumsum(lengths) - lengths, lengths)
 
     def sum(self, terms: Array) -> Array:
         """Return the sum of each row's terms, shape ``(n_row,)``."""
@@ -42,7 +43,7 @@ class Ragged:
 
     def spread(self, by_row: Array) -> Array:
         """Repeat each row's number for all of its values, shape ``(n,)``."""
-        return np.repeat(by_row, np.diff(self.starts, append=self.values.size))
+        return np.repeat(by_row, self.lengths)
 
     def moment(self, power: int, about: Array) -> Array:
         """Return the weighted sum of the values' distance from a number of each row, to a power."""

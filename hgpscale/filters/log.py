@@ -18,7 +18,7 @@ import numpy as np
 
 from hgpscale.errors import FilterError
 from hgpscale.filters.source import Reach, Source
-from hgpscale.kernels.recursive_gaussian import add_filtered
+from hgpscale.kernels.recursive_gaussian import add_scaled, filter_lines
 from hgpscale.volume import Index, Vector
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _DECAYS = (-1.3932, -1.3732)
 
 
 class _Recursion(NamedTuple):
-    """Weights of both directions as `add_filtered` takes them."""
+    """Weights of both directions as `filter_lines` takes them."""
 
     forwards: NDArray[np.float64]
     backwards: NDArray[np.float64]
@@ -90,28 +90,23 @@ def _laplacian(source: Source, sigma: float) -> NDArray[np.float32]:
     total = np.zeros(source.mask.shape, np.float32)
     for across in _AXES:
         step = source.spacing[across]
-        recursions = [_second_derivative if axis == across else _smoothing for axis in range(3)]
         work: NDArray[Any] = part
-        first, second, last = (across, *(axis for axis in _AXES if axis != across))
-        for axis in (first, second):
-            # Only the axes still to come need their margin.
-            shape = list(work.shape)
-            shape[axis] = needed[axis][1] - needed[axis][0]
-            cut = np.zeros(shape, np.float32)
-            _add(work, axis, needed[axis][0], recursions[axis](sigma, source.spacing[axis]), 1.0, cut)
-            work = cut
-        _add(work, last, needed[last][0], recursions[last](sigma, source.spacing[last]), 1.0 / (step * step), total)
+        for axis in (across, *(axis for axis in _AXES if axis != across)):
+            recursion = (_second_derivative if axis == across else _smoothing)(sigma, source.spacing[axis])
+            work = _filtered(work, axis, needed[axis], recursion)
+        add_scaled(work, 1.0 / (step * step), total)
     return total
 
 
-def _add(
-    voxels: NDArray[Any], axis: int, first: int, recursion: _Recursion, scale: float, out: NDArray[np.float32]
-) -> None:
-    """Filter along one axis from index `first` on and add `scale` times the result to `out`."""
-    shape = voxels.shape
+def _filtered(voxels: NDArray[Any], axis: int, needed: tuple[int, int], recursion: _Recursion) -> NDArray[np.float32]:
+    """Filter along one axis, which then has done its duty and loses its margin."""
+    shape = list(voxels.shape)
     lines = voxels.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
-    sums = out.reshape(lines.shape[0], out.shape[axis], lines.shape[2])
-    add_filtered(lines, recursion.forwards, recursion.backwards, first, scale, sums)
+    shape[axis] = needed[1] - needed[0]
+    out = np.empty(shape, np.float32)
+    kept = out.reshape(lines.shape[0], shape[axis], lines.shape[2])
+    filter_lines(lines, recursion.forwards, recursion.backwards, needed[0], kept)
+    return out
 
 
 def _smoothing(sigma: float, step: float) -> _Recursion:

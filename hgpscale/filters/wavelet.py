@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -46,15 +45,16 @@ def derive(source: Source, settings: Settings) -> Iterator[tuple[str, NDArray[An
     part = _periodic(source, reach(source.spacing, settings).margin)
     filters = _filters(settings, part.voxels.dtype)
     axes = _axes(settings)
-    approximation, *details = ("".join(letters) for letters in product("LH", repeat=len(axes)))
+    approximation = "L" * len(axes)
     for _ in range(settings.start_level):
         part = _band(part, axes, approximation, filters)
     for level in range(1, settings.level + 1):
         prefix = "wavelet" if level == 1 else f"wavelet{level}"
-        bands = _bands(part, axes, filters)
-        for name in details:
-            yield f"{prefix}-{name}", _wanted(bands[name], source)
-        part = bands[approximation]
+        for name, band in _bands(part, axes, filters):
+            if name == approximation:
+                part = band
+            else:
+                yield f"{prefix}-{name}", _wanted(band, source)
     yield f"{prefix}-{approximation}", _wanted(part, source)
 
 
@@ -104,26 +104,28 @@ def _band(part: _Part, axes: tuple[int, ...], letters: str, filters: dict[str, N
     return part
 
 
-def _bands(part: _Part, axes: tuple[int, ...], filters: dict[str, NDArray[Any]]) -> dict[str, _Part]:
-    """Return all bands of one level; what two of them begin with is computed once."""
-    bands = {"": part}
-    for axis in axes:
-        bands = {
-            begun + letter: _filtered(band, axis, taps)
-            for begun, band in bands.items()
-            for letter, taps in filters.items()
-        }
-    return bands
+def _bands(
+    part: _Part, axes: tuple[int, ...], filters: dict[str, NDArray[Any]], begun: str = ""
+) -> Iterator[tuple[str, _Part]]:
+    """Yield all bands of one level; what two of them begin with is computed once, and held no longer than needed."""
+    if not axes:
+        yield begun, part
+        return
+    for letter, taps in filters.items():
+        yield from _bands(_filtered(part, axes[0], taps), axes[1:], filters, begun + letter)
 
 
 def _filtered(part: _Part, axis: int, taps: NDArray[Any]) -> _Part:
     """Convolve along one axis, which loses the margin that it needs."""
-    shape = part.voxels.shape
+    shape = list(part.voxels.shape)
     lines = part.voxels.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
     first = part.first.copy()
     first[axis] += taps.size // 2 - 1
-    found = convolve(lines, taps, first[axis] % part.period[axis], part.period[axis])
-    return _Part(found.reshape(*shape[:axis], -1, *shape[axis + 1 :]), first, part.period)
+    shape[axis] -= taps.size - 1
+    out = np.empty(shape, part.voxels.dtype)
+    kept = out.reshape(lines.shape[0], shape[axis], lines.shape[2])
+    convolve(lines, taps, first[axis] % part.period[axis], part.period[axis], kept)
+    return _Part(out, first, part.period)
 
 
 def _wanted(part: _Part, source: Source) -> NDArray[Any]:

@@ -21,10 +21,10 @@ def warm_up() -> None:
     from hgpscale.kernels.glszm import zones
     from hgpscale.kernels.ngtdm import count_differences, sum_neighbours
     from hgpscale.kernels.offsets import all_offsets, half_offsets
-    from hgpscale.kernels.recursive_gaussian import add_filtered
+    from hgpscale.kernels.recursive_gaussian import add_scaled, filter_lines
     from hgpscale.kernels.reduce import occurring, sum_level_pairs, sum_pairs, sum_sizes
     from hgpscale.kernels.statistics import central_sums, deviation_between, order_statistics
-    from hgpscale.kernels.surface import corners_by_plane, count_cubes, surface_points
+    from hgpscale.kernels.surface import corners_by_plane, count_cubes, row_sums, surface_points
     from hgpscale.kernels.wavelet import convolve
 
     values, levels, one = np.arange(8.0), np.array([1]), np.ones(1)
@@ -34,8 +34,8 @@ def warm_up() -> None:
     count_chains(grid, half_offsets((1,)), 2)
     zones(grid)
     count_dependence(grid, levels, offsets, 0)
-    n_neighbour = sum_neighbours(box.fill(bins, np.ones(2, dtype=np.int32)), box, offsets)
-    count_differences(bins, levels, box, offsets, n_neighbour)
+    n_neighbour = sum_neighbours(box.fill(bins, np.ones(2, dtype=np.int32)), box, (1,), None)
+    count_differences(bins, levels, box, (1,), None, n_neighbour)
     sum_pairs(np.ones((1, 1, 1)), levels, *occurring(levels))
     sum_sizes(np.ones((1, 1, 1)), one, one)
     sum_level_pairs(one, one, one)
@@ -43,6 +43,7 @@ def warm_up() -> None:
     central_sums(values, 0.0, 0.0)
     deviation_between(values, 0.0, 1.0)
     mask = np.pad(np.ones((1, 1, 1), dtype=bool), 1)
+    row_sums(mask[0])
     count_cubes(mask)
     corners_by_plane(surface_points(mask), 0)
     longest_distance(np.zeros((2, 3)), np.zeros(2, dtype=np.int64))
@@ -50,6 +51,7 @@ def warm_up() -> None:
     interpolate_points(np.ones((2, 2, 2)), (0, 0, 0), (2, 2, 2), np.zeros((1, 3)))
     scan = np.ones((2, 2, 2), np.int16)  # other types compile when they are met
     interpolate_box(spline_coefficients(scan, ((0, 2),) * 3), (0, 0, 0), (2, 2, 2), at, at, at, True)
-    convolve(np.zeros((1, 4, 1)), np.zeros(2), 0, 4)
+    convolve(np.zeros((1, 4, 1)), np.zeros(2), 0, 4, np.zeros((1, 3, 1)))
     single, weights = np.zeros((1, 4, 1), np.float32), np.zeros((3, 4))
-    add_filtered(single, weights, weights, 0, 1.0, single.copy())
+    filter_lines(single, weights, weights, 0, single.copy())
+    add_scaled(single, 1.0, single.copy())

@@ -20,7 +20,7 @@ MARGIN = 40
 Range = tuple[int, int]
 
 _POLE = float(np.sqrt(3.0) - 2.0)
-_LANES = 32
+_LANES = 40
 """Lines filtered at a time: enough that one line's recursion hides behind the others', few enough for the cache."""
 _HORIZON = 18
 """Terms until the powers of the pole fall below ITK's tolerance of 1e-10."""
@@ -43,93 +43,104 @@ def spline_coefficients(voxels: NDArray[Any], needed: tuple[Range, Range, Range]
 
     """
     (z0, z1), (y0, y1), (x0, x1) = needed
-    # Each pass needs its own axis whole only; cut it to the part before the next pass.
-    work = _filter_rows(np.ascontiguousarray(voxels), x0, x1)
-    work = _filter_columns(work, y0, y1)
-    depth, height, width = work.shape
-    through = _filter_columns(work.reshape(1, depth, height * width), z0, z1)
-    return through.reshape(z1 - z0, height, width)
+    # Each pass needs its own axis whole only; cut it to the part before the next pass. NumPy asks for fresh memory in
+    # large pages; compiled code gets it in small ones and would take half as long again.
+    flat = np.empty((voxels.shape[0], y1 - y0, x1 - x0))
+    _filter_slices(np.ascontiguousarray(voxels), y0, x0, flat)
+    out = np.empty((z1 - z0, y1 - y0, x1 - x0))
+    _filter_through(flat, z0, out)
+    return out
 
 
 @kernel
-def _filter_rows(voxels: NDArray[Any], first: int, end: int) -> NDArray[np.float64]:
-    """Filter along the last axis and keep the range `first` to `end` of it."""
+def _filter_slices(voxels: NDArray[Any], y0: int, x0: int, out: NDArray[np.float64]) -> None:
+    """Filter along x and y and keep what `out` holds of them, from `y0` and `x0` on."""
     depth, height, width = voxels.shape
-    out = np.empty((depth, height, end - first))
-    lines = np.zeros((width, _LANES))
+    _, ny, nx = out.shape
+    columns, rows = np.empty(width * _LANES), np.empty((height, nx))
     for s in range(depth):
         for block in range(0, height, _LANES):
             lanes = min(_LANES, height - block)
-            for k in range(lanes):
-                for i in range(width):
-                    lines[i, k] = voxels[s, block + k, i]
+            lines = columns[: width * lanes].reshape(width, lanes)
+            _transpose(voxels[s, block : block + lanes], lines)
             _filter(lines)
-            for k in range(lanes):
-                for i in range(first, end):
-                    out[s, block + k, i - first] = lines[i, k]
-    return out
+            _transpose(lines[x0 : x0 + nx], rows[block : block + lanes])
+        _filter(rows)
+        for r in range(ny):
+            _copy(rows[y0 + r], out[s, r])
 
 
 @kernel
-def _filter_columns(voxels: NDArray[np.float64], first: int, end: int) -> NDArray[np.float64]:
-    """Filter along the middle axis and keep the range `first` to `end` of it."""
+def _filter_through(voxels: NDArray[np.float64], z0: int, out: NDArray[np.float64]) -> None:
+    """Filter along z and keep what `out` holds of it, from `z0` on."""
     depth, height, width = voxels.shape
-    out = np.empty((depth, end - first, width))
-    lines = np.zeros((height, _LANES))
-    for s in range(depth):
-        for block in range(0, width, _LANES):
-            lanes = min(_LANES, width - block)
-            for i in range(height):
-                for k in range(lanes):
-                    lines[i, k] = voxels[s, i, block + k]
-            _filter(lines)
-            for i in range(first, end):
-                for k in range(lanes):
-                    out[s, i - first, block + k] = lines[i, k]
-    return out
+    lines = np.empty((depth, width))
+    for r in range(height):
+        for s in range(depth):
+            _copy(voxels[s, r], lines[s])
+        _filter(lines)
+        for s in range(out.shape[0]):
+            _copy(lines[z0 + s], out[s, r])
+
+
+@kernel
+def _copy(source: NDArray[np.float64], target: NDArray[np.float64]) -> None:
+    # Faster than assigning to a slice.
+    for k in range(target.size):
+        target[k] = source[k]
+
+
+@kernel
+def _transpose(source: NDArray[Any], target: NDArray[np.float64]) -> None:
+    # Unsigned indices, as signed ones are tested for being negative.
+    for i in range(np.uint64(target.shape[0])):
+        for k in range(np.uint64(target.shape[1])):
+            target[i, k] = source[k, i]
 
 
 @kernel
 def _filter(lines: NDArray[np.float64]) -> None:
     """Filter in place along the first axis; a single sample stays as it is."""
-    n, width = lines.shape
+    n = lines.shape[0]
     if n == 1:
         return
     pole = _POLE
     gain = (1.0 - pole) * (1.0 - 1.0 / pole)
-    for i in range(n):
-        for k in range(width):
-            lines[i, k] *= gain
-    first = lines[0].copy()
+    first, last = lines[0], lines[n - 1]
+    for k in range(first.size):
+        first[k] *= gain
     power = pole
     if n > _HORIZON:
         for i in range(1, _HORIZON):
-            for k in range(width):
-                first[k] += power * lines[i, k]
+            line = lines[i]
+            for k in range(first.size):
+                first[k] += power * (gain * line[k])
             power *= pole
     else:
         # Short lines: the sum over the whole mirrored line.
         back = pole ** float(n - 1)
-        for k in range(width):
-            first[k] += back * lines[n - 1, k]
+        for k in range(first.size):
+            first[k] += back * (gain * last[k])
         back *= back * (1.0 / pole)
         for i in range(1, n - 1):
-            for k in range(width):
-                first[k] += (power + back) * lines[i, k]
+            line = lines[i]
+            for k in range(first.size):
+                first[k] += (power + back) * (gain * line[k])
             power *= pole
             back *= 1.0 / pole
-        for k in range(width):
+        for k in range(first.size):
             first[k] /= 1.0 - power * power
-    lines[0] = first
     for i in range(1, n):
-        for k in range(width):
-            lines[i, k] += pole * lines[i - 1, k]
-    last = pole / (pole * pole - 1.0)
-    for k in range(width):
-        lines[n - 1, k] = last * (pole * lines[n - 2, k] + lines[n - 1, k])
+        before, line = lines[i - 1], lines[i]
+        for k in range(line.size):
+            line[k] = gain * line[k] + pole * before[k]
+    before = lines[n - 2]
+    for k in range(last.size):
+        last[k] = pole / (pole * pole - 1.0) * (pole * before[k] + last[k])
     for i in range(n - 2, -1, -1):
-        for k in range(width):
-            lines[i, k] = pole * (lines[i + 1, k] - lines[i, k])
+        line, after = lines[i], lines[i + 1]
+        for k in range(line.size):
+            line[k] = pole * (after[k] - line[k])
 
 
 @kernel
@@ -237,24 +248,28 @@ def _separately(coefficients: NDArray[np.float64], taps: _Taps, weights: _Weight
     """Interpolate along x, then y, then z: the same sum up to rounding."""
     depth, height, _ = coefficients.shape
     nz, ny, nx = out.shape
-    along_x = np.zeros((height, nx))
-    along_y = np.zeros((depth, ny, nx))
+    (sz, sy, sx), (wz, wy, wx) = taps, weights
+    along_x = np.empty((height, nx))
+    along_y = np.empty((depth, ny, nx))
     for s in range(depth):
         for r in range(height):
+            row, there = coefficients[s, r], along_x[r]
             for c in range(nx):
-                value = 0.0
-                for k in range(4):
-                    value += coefficients[s, r, taps[2][c, k]] * weights[2][c, k]
-                along_x[r, c] = value
+                at, w = sx[c], wx[c]
+                there[c] = row[at[0]] * w[0] + row[at[1]] * w[1] + row[at[2]] * w[2] + row[at[3]] * w[3]
         for b in range(ny):
-            for j in range(4):
-                for c in range(nx):
-                    along_y[s, b, c] += along_x[taps[1][b, j], c] * weights[1][b, j]
+            i, j, k, m = sy[b]
+            w1, w2, w3, w4 = wy[b]
+            one, two, three, four, there = along_x[i], along_x[j], along_x[k], along_x[m], along_y[s, b]
+            for c in range(there.size):
+                there[c] = one[c] * w1 + two[c] * w2 + three[c] * w3 + four[c] * w4
     for a in range(nz):
-        for i in range(4):
-            for b in range(ny):
-                for c in range(nx):
-                    out[a, b, c] += along_y[taps[0][a, i], b, c] * weights[0][a, i]
+        i, j, k, m = sz[a]
+        w1, w2, w3, w4 = wz[a]
+        for b in range(ny):
+            one, two, three, four, there = along_y[i, b], along_y[j, b], along_y[k, b], along_y[m, b], out[a, b]
+            for c in range(there.size):
+                there[c] = one[c] * w1 + two[c] * w2 + three[c] * w3 + four[c] * w4
 
 
 @kernel

@@ -21,9 +21,8 @@ def zones(grid: LevelGrid, across: int | None = None) -> tuple[NDArray[np.int64]
         Rank and size in voxels of each zone, int64, shape ``(n_zone,)``.
 
     """
-    steps = grid.box.steps(half_offsets((1,), across))
-    sizes = _zone_sizes(grid.flat, grid.box.spans, grid.box.longest_span, steps, *_representatives(across))
-    return _listed(grid.flat, grid.box.voxels, sizes)
+    box, steps = grid.box, grid.box.steps(half_offsets((1,), across))
+    return _zones(grid.flat, box.spans, box.longest_span, box.voxels.size, steps, *_representatives(across))
 
 
 @cache
@@ -51,66 +50,89 @@ def _representatives(across: int | None) -> tuple[NDArray[np.uint16], NDArray[np
 
 
 @kernel
-def _root(parent: NDArray[np.uint32], p: np.uint32) -> np.uint32:
-    while parent[p] != p:
-        parent[p] = parent[parent[p]]
-        p = parent[p]
-    return p
-
-
-@kernel
-def _zone_sizes(
+def _zones(
     flat: NDArray[np.uint16],
     spans: NDArray[np.int64],
     longest: int,
+    n_voxel: int,
     steps: NDArray[np.int64],
     kept: NDArray[np.uint16],
     lowest: NDArray[np.uint8],
-) -> NDArray[np.int32]:
-    """Union-find over the predecessors; the size stands at each zone's root, 0 elsewhere."""
-    parent = np.zeros(flat.size, dtype=np.uint32)
-    sizes = np.zeros(flat.size, dtype=np.int32)
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Label voxel by voxel; a label found to mean the same zone as an earlier one names that one as its parent."""
+    label = np.empty(flat.size, dtype=np.uint32)
+    parent = np.empty(n_voxel, dtype=np.uint32)
+    rank_of = np.empty(n_voxel, dtype=np.uint16)
+    sizes = np.zeros(n_voxel, dtype=np.uint32)
     equal = np.empty(longest, dtype=np.uint16)
+    n_label = np.uint32(0)
     for s in range(spans.shape[0]):
-        first = np.uint64(spans[s, 0])
-        length = np.uint64(spans[s, 1])
-        equal[:] = 0
-        for d in range(steps.size):
-            before = np.uint64(spans[s, 0] - steps[d])
-            bit = np.uint16(1 << d)
-            for k in range(length):
-                equal[k] |= bit if flat[before + k] == flat[first + k] else np.uint16(0)
+        first, length = spans[s]
+        _mark_equal(flat, first, length, steps, equal)
         for k in range(length):
-            p = np.uint32(first + k)
+            p = np.uint64(first + k)
             if flat[p] == 0:
                 continue
-            root = p
-            parent[p] = p
-            size = 1
             left = kept[equal[k]]
-            while left != 0:
-                other = _root(parent, np.uint32(p - np.uint32(steps[lowest[left]])))
+            if left == 0:
+                found = n_label
+                parent[found] = found
+                rank_of[found] = flat[p]
+                n_label += np.uint32(1)
+            else:
+                found = parent[label[p - np.uint64(steps[lowest[left]])]]
                 left &= left - np.uint16(1)
-                if other != root:
-                    parent[root] = other
-                    size += sizes[other]
-                    sizes[root] = 0
-                    root = other
-            sizes[root] = size
-    return sizes
+                while left != 0:
+                    other = parent[label[p - np.uint64(steps[lowest[left]])]]
+                    left &= left - np.uint16(1)
+                    if other != found:
+                        found = _unite(parent, found, other)
+            label[p] = found
+            sizes[found] += np.uint32(1)
+    return _gather(parent[:n_label], rank_of, sizes)
 
 
 @kernel
-def _listed(
-    flat: NDArray[np.uint16], voxels: NDArray[np.int64], sizes: NDArray[np.int32]
+def _mark_equal(
+    flat: NDArray[np.uint16], first: int, length: int, steps: NDArray[np.int64], equal: NDArray[np.uint16]
+) -> None:
+    """Set bit d of `equal` where a voxel of the span has the level of the voxel `steps[d]` before it."""
+    here = flat[first : first + length]
+    equal[:] = 0
+    for d in range(steps.size):
+        before = flat[first - steps[d] : first - steps[d] + length]
+        bit = np.uint16(1 << d)
+        for k in range(length):
+            equal[k] |= bit if before[k] == here[k] else np.uint16(0)
+
+
+@kernel
+def _unite(parent: NDArray[np.uint32], a: np.uint32, b: np.uint32) -> np.uint32:
+    """Make two labels mean one zone, and return its first label."""
+    while parent[a] != a:
+        parent[a] = parent[parent[a]]
+        a = parent[a]
+    while parent[b] != b:
+        parent[b] = parent[parent[b]]
+        b = parent[b]
+    first = min(a, b)
+    parent[max(a, b)] = first
+    return first
+
+
+@kernel
+def _gather(
+    parent: NDArray[np.uint32], rank_of: NDArray[np.uint16], sizes: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    # One place more: every voxel is written, and the next one overwrites it unless it is a root.
-    found_rank = np.empty(voxels.size + 1, dtype=np.int64)
-    found_size = np.empty(voxels.size + 1, dtype=np.int64)
-    n = 0
-    for k in range(voxels.size):
-        p = voxels[k]
-        found_rank[n] = flat[p]
-        found_size[n] = sizes[p]
-        n += sizes[p] > 0
-    return found_rank[:n], found_size[:n]
+    """Add up the sizes of labels that mean one zone: parents come first, so the last label hands on first."""
+    ranks = np.empty(parent.size, dtype=np.int64)
+    totals = np.empty(parent.size, dtype=np.int64)
+    n_zone = 0
+    for found in range(parent.size - 1, -1, -1):
+        if parent[found] != found:
+            sizes[parent[found]] += sizes[found]
+        else:
+            ranks[n_zone] = rank_of[found]
+            totals[n_zone] = sizes[found]
+            n_zone += 1
+    return ranks[:n_zone], totals[:n_zone]

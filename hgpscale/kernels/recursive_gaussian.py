@@ -13,20 +13,22 @@ from numpy.typing import NDArray
 
 from hgpscale.kernels.jit import kernel
 
-_LANES = 32
+_LANES = 64
 """Lines filtered at a time: enough that one line's recursion hides behind the others', few enough for the cache."""
+
+_1, _2, _3, _4 = _LANES, 2 * _LANES, 3 * _LANES, 4 * _LANES
+"""From a sample to those after it on the same line."""
 
 
 @kernel
-def add_filtered(
+def filter_lines(
     voxels: NDArray[Any],
     forwards: NDArray[np.float64],
     backwards: NDArray[np.float64],
     first: int,
-    scale: float,
     out: NDArray[np.float32],
 ) -> None:
-    """Filter along the middle axis and add `scale` times the result, rounded to float32, to `out`.
+    """Filter along the middle axis and keep a part of the result, rounded to float32, in `out`.
 
     Beyond its ends a line goes on with its first and last value.
 
@@ -39,68 +41,87 @@ def add_filtered(
         place of earlier output.
     first
         Where along the axis `out` begins.
-    scale
-        Factor.
     out
-        float32, contiguous, shape ``(outer, m, inner)`` with ``first + m <= n``; added to in place.
+        float32, contiguous, shape ``(outer, m, inner)`` with ``first + m <= n``; overwritten.
 
     """
     outer, n, inner = voxels.shape
     m = out.shape[1]
     line, ahead, behind = np.empty((n, _LANES)), np.empty((n, _LANES)), np.empty((n, _LANES))
-    begin = np.empty(_LANES, np.int64)
+    begin = np.empty(_LANES, np.uint64)
     n_lines = outer * inner
     for block in range(0, n_lines, _LANES):
-        # The last block repeats the last line: adding must leave the repetitions out.
-        lanes = min(_LANES, n_lines - block)
-        for k in range(_LANES):
-            number = block + min(k, lanes - 1)
-            begin[k] = number // inner * n * inner + number % inner
-        _gather(voxels.reshape(-1), begin, lanes, inner, line)
+        together = block % inner + _LANES <= inner
+        _find_lines(block, n_lines, n, inner, begin)
+        _gather(voxels.reshape(-1), begin, together, inner, line)
         _run_forwards(line, forwards, first + m, ahead)
         _run_backwards(line, backwards, first, behind)
-        for k in range(lanes):
-            number = block + k
-            begin[k] = number // inner * m * inner + number % inner
-        _add(ahead[first : first + m], behind[first : first + m], begin[:lanes], inner, scale, out.reshape(-1))
+        _find_lines(block, n_lines, m, inner, begin)
+        _write(ahead[first : first + m], behind[first : first + m], begin, together, inner, out.reshape(-1))
 
 
 @kernel
-def _gather(voxels: NDArray[Any], begin: NDArray[np.int64], lanes: int, stride: int, line: NDArray[np.float64]) -> None:
-    """Copy the lines that begin at `begin`, of which the first `lanes` are different ones, side by side."""
-    together = lanes == _LANES and begin[-1] - begin[0] == _LANES - 1
+def add_scaled(addend: NDArray[np.float32], scale: float, total: NDArray[np.float32]) -> None:
+    """Add `scale` times an image, rounded once, to `total`: float32, contiguous, of one shape."""
+    one, there = addend.reshape(-1), total.reshape(-1)
+    for k in range(there.size):
+        there[k] = np.float32(np.float64(there[k]) + np.float64(one[k]) * scale)
+
+
+@kernel
+def _find_lines(block: int, n_lines: int, n: int, inner: int, begin: NDArray[np.uint64]) -> None:
+    """Fill in where the lines from number `block` on begin in an array of shape ``(outer, n, inner)``.
+
+    Where there are too few, the last one is repeated.
+    """
+    s, r = block // inner, block % inner
+    for k in range(_LANES):
+        begin[k] = s * n * inner + r
+        if block + k < n_lines - 1:
+            r += 1
+            if r == inner:
+                s, r = s + 1, 0
+
+
+# The next two functions loop over the size of a row: loops over `_LANES`, as short as theirs, are unrolled before the
+# compiler gets to use vectors. Indices are unsigned, as signed ones are tested for being negative.
+
+
+@kernel
+def _gather(
+    voxels: NDArray[Any], begin: NDArray[np.uint64], together: bool, stride: int, line: NDArray[np.float64]
+) -> None:
+    """Copy the lines that begin at `begin`, `together` or not, side by side."""
     for i in range(line.shape[0]):
-        there = line[i]
+        there, here = line[i], voxels[i * stride :]
         if together:
-            row = voxels[begin[0] + i * stride : begin[0] + i * stride + _LANES]
-            for k in range(_LANES):
+            row = here[begin[0] : begin[0] + _LANES]
+            for k in range(there.size):
                 there[k] = row[k]
         else:
-            for k in range(_LANES):
-                there[k] = voxels[begin[k] + i * stride]
+            for k in range(there.size):
+                there[k] = here[begin[k]]
 
 
 @kernel
-def _add(
+def _write(
     ahead: NDArray[np.float64],
     behind: NDArray[np.float64],
-    begin: NDArray[np.int64],
+    begin: NDArray[np.uint64],
+    together: bool,
     stride: int,
-    scale: float,
     out: NDArray[np.float32],
 ) -> None:
-    """Add the sum of both directions to the lines that begin at `begin`."""
-    together = begin.size == _LANES and begin[-1] - begin[0] == _LANES - 1
+    """Write the sum of both directions to the lines that begin at `begin`, `together` or not."""
     for i in range(ahead.shape[0]):
-        one, other = ahead[i], behind[i]
+        one, other, there = ahead[i], behind[i], out[i * stride :]
         if together:
-            row = out[begin[0] + i * stride : begin[0] + i * stride + _LANES]
-            for k in range(_LANES):
-                row[k] = np.float32(np.float64(row[k]) + np.float64(np.float32(one[k] + other[k])) * scale)
+            row = there[begin[0] : begin[0] + _LANES]
+            for k in range(one.size):
+                row[k] = np.float32(one[k] + other[k])
         else:
-            for k in range(begin.size):
-                at = begin[k] + i * stride
-                out[at] = np.float32(np.float64(out[at]) + np.float64(np.float32(one[k] + other[k])) * scale)
+            for k in range(one.size):
+                there[begin[k]] = np.float32(one[k] + other[k])
 
 
 @kernel
@@ -109,11 +130,12 @@ def _run_forwards(line: NDArray[np.float64], weights: NDArray[np.float64], end: 
     _begin(line[0], line[1], line[2], line[3], weights, out[0], out[1], out[2], out[3])
     n0, n1, n2, n3 = weights[0]
     d1, d2, d3, d4 = weights[1]
+    flat_line, flat_out = line.reshape(-1), out.reshape(-1)
     for i in range(4, end):
-        x, y = line[i - 3 : i + 1], out[i - 4 : i + 1]
+        x, y = flat_line[(i - 3) * _LANES : (i + 1) * _LANES], flat_out[(i - 4) * _LANES : (i + 1) * _LANES]
         for k in range(_LANES):
-            value = x[3, k] * n0 + x[2, k] * n1 + x[1, k] * n2 + x[0, k] * n3
-            y[4, k] = value - (y[3, k] * d1 + y[2, k] * d2 + y[1, k] * d3 + y[0, k] * d4)
+            value = x[_3 + k] * n0 + x[_2 + k] * n1 + x[_1 + k] * n2 + x[k] * n3
+            y[_4 + k] = value - (y[_3 + k] * d1 + y[_2 + k] * d2 + y[_1 + k] * d3 + y[k] * d4)
 
 
 @kernel
@@ -125,11 +147,12 @@ def _run_backwards(
     _begin(line[n - 1], line[n - 1], line[n - 2], line[n - 3], weights, out[n - 1], out[n - 2], out[n - 3], out[n - 4])
     m1, m2, m3, m4 = weights[0]
     d1, d2, d3, d4 = weights[1]
+    flat_line, flat_out = line.reshape(-1), out.reshape(-1)
     for i in range(n - 5, first - 1, -1):
-        x, y = line[i + 1 : i + 5], out[i : i + 5]
+        x, y = flat_line[(i + 1) * _LANES : (i + 5) * _LANES], flat_out[i * _LANES : (i + 5) * _LANES]
         for k in range(_LANES):
-            value = x[0, k] * m1 + x[1, k] * m2 + x[2, k] * m3 + x[3, k] * m4
-            y[0, k] = value - (y[1, k] * d1 + y[2, k] * d2 + y[3, k] * d3 + y[4, k] * d4)
+            value = x[k] * m1 + x[_1 + k] * m2 + x[_2 + k] * m3 + x[_3 + k] * m4
+            y[k] = value - (y[_1 + k] * d1 + y[_2 + k] * d2 + y[_3 + k] * d3 + y[_4 + k] * d4)
 
 
 @kernel

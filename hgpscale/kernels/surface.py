@@ -1,4 +1,4 @@
-"""The surface between a region and what is outside: cubes that it cuts, and points on it."""
+"""Where a region is: its rows, the cubes that its surface cuts, and points on that surface."""
 
 from __future__ import annotations
 
@@ -6,6 +6,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hgpscale.kernels.jit import kernel
+
+
+@kernel
+def row_sums(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Sum over the voxels of each row.
+
+    Parameters
+    ----------
+    mask
+        bool, shape ``(n_row, x)``.
+
+    Returns
+    -------
+    ndarray
+        int64, shape ``(3, n_row)``: number of voxels, sum of their x, and of its square.
+
+    """
+    n_row, nx = mask.shape
+    sums = np.zeros((3, n_row), dtype=np.int64)
+    for row in range(n_row):
+        count, first, second = np.int64(0), np.int64(0), np.int64(0)
+        for x in range(nx):
+            inside = np.int64(mask[row, x])
+            count += inside
+            first += inside * x
+            second += inside * x * x
+        sums[0, row], sums[1, row], sums[2, row] = count, first, second
+    return sums
 
 
 @kernel
@@ -29,23 +57,33 @@ def count_cubes(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
     counts = np.zeros(256, dtype=np.int64)
     positions = np.zeros((256, 3), dtype=np.int64)
     nz, ny, nx = mask.shape
+    codes = np.empty(nx - 1, dtype=np.uint8)
     for z in range(nz - 1):
         for y in range(ny - 1):
+            _code_row(mask[z, y], mask[z, y + 1], mask[z + 1, y], mask[z + 1, y + 1], codes)
             for x in range(nx - 1):
-                lower = mask[z, y, x] | mask[z, y, x + 1] << 1 | mask[z, y + 1, x + 1] << 2 | mask[z, y + 1, x] << 3
-                upper = (
-                    mask[z + 1, y, x] << 4
-                    | mask[z + 1, y, x + 1] << 5
-                    | mask[z + 1, y + 1, x + 1] << 6
-                    | mask[z + 1, y + 1, x] << 7
-                )
-                code = lower | upper
-                if code not in (0, 255):
+                code = codes[x]
+                if code != 0 and code != 255:
                     counts[code] += 1
                     positions[code, 0] += z
                     positions[code, 1] += y
                     positions[code, 2] += x
     return counts, positions
+
+
+@kernel
+def _code_row(
+    near: NDArray[np.bool_],
+    far: NDArray[np.bool_],
+    near_above: NDArray[np.bool_],
+    far_above: NDArray[np.bool_],
+    codes: NDArray[np.uint8],
+) -> None:
+    """Write the configurations of a row of cubes between four rows of voxels, at y and y + 1, z and z + 1."""
+    for x in range(codes.size):
+        lower = near[x] | near[x + 1] << 1 | far[x + 1] << 2 | far[x] << 3
+        upper = near_above[x] << 4 | near_above[x + 1] << 5 | far_above[x + 1] << 6 | far_above[x] << 7
+        codes[x] = lower | upper
 
 
 def surface_points(mask: NDArray[np.bool_]) -> NDArray[np.int16]:
@@ -113,34 +151,57 @@ def corners_by_plane(points: NDArray[np.int16], axis: int) -> NDArray[np.int64]:
         Indices of the corners, int64, plane by plane.
 
     """
-    order = np.argsort(points[:, axis], kind="stable")
-    plane = points[order, axis]
-    u, v = (points[order, other].astype(np.int64) for other in range(3) if other != axis)
-    ends = np.flatnonzero(np.append(plane[1:] != plane[:-1], True)) + 1
-    return order[_hull_corners(u, v, ends)]
+    u, v = (other for other in range(3) if other != axis)
+    return _hull_corners(points, axis, u, v)
 
 
 @kernel
-def _hull_corners(u: NDArray[np.int64], v: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Andrew's monotone chain for each plane: points are sorted by u, then v."""
-    corner = np.zeros(u.size, dtype=np.bool_)
-    chain = np.empty(u.size, dtype=np.int64)
+def _hull_corners(points: NDArray[np.int16], axis: int, u: int, v: int) -> NDArray[np.int64]:
+    """Andrew's monotone chain in each plane, whose points are sorted by u, then v."""
+    order, ends = _by_plane(points[:, axis])
+    corners = np.empty(order.size, dtype=np.int64)
+    is_corner = np.zeros(order.size, dtype=np.bool_)
+    chain = np.empty(order.size, dtype=np.int64)
+    n_corner = 0
     first = 0
     for end in ends:
         for backwards in (False, True):
             n = 0
             for k in range(end - first):
-                p = end - 1 - k if backwards else first + k
-                while n >= 2 and not _turns_left(u, v, chain[n - 2], chain[n - 1], p):
+                p = order[end - 1 - k if backwards else first + k]
+                while n >= 2 and not _turns_left(points, u, v, chain[n - 2], chain[n - 1], p):
                     n -= 1
                 chain[n] = p
                 n += 1
             for k in range(n):
-                corner[chain[k]] = True
+                is_corner[chain[k]] = True
+        for k in range(first, end):
+            if is_corner[order[k]]:
+                corners[n_corner] = order[k]
+                n_corner += 1
         first = end
-    return np.flatnonzero(corner)
+    return corners[:n_corner]
 
 
 @kernel
-def _turns_left(u: NDArray[np.int64], v: NDArray[np.int64], a: int, b: int, c: int) -> bool:
-    return (u[b] - u[a]) * (v[c] - v[a]) - (v[b] - v[a]) * (u[c] - u[a]) > 0
+def _by_plane(places: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the points' indices by place, in their own order at each, and where each place's indices end."""
+    ends = np.zeros(places.max() + 1, dtype=np.int64)
+    for k in range(places.size):
+        ends[places[k]] += 1
+    for place in range(1, ends.size):
+        ends[place] += ends[place - 1]
+    order = np.empty(places.size, dtype=np.int64)
+    at = np.append(0, ends[:-1])
+    for k in range(places.size):
+        order[at[places[k]]] = k
+        at[places[k]] += 1
+    return order, ends
+
+
+@kernel
+def _turns_left(points: NDArray[np.int16], u: int, v: int, a: int, b: int, c: int) -> bool:
+    au, av = np.int64(points[a, u]), np.int64(points[a, v])
+    bu, bv = np.int64(points[b, u]), np.int64(points[b, v])
+    cu, cv = np.int64(points[c, u]), np.int64(points[c, v])
+    return bool((bu - au) * (cv - av) - (bv - av) * (cu - au) > 0)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from hgpscale.kernels.jit import kernel
@@ -17,7 +16,7 @@ _BLOCK = 1024
 
 
 @kernel
-def convolve(voxels: NDArray[Any], taps: NDArray[Any], position: int, length: int) -> NDArray[Any]:
+def convolve(voxels: NDArray[Any], taps: NDArray[Any], position: int, length: int, out: NDArray[Any]) -> None:
     """Convolve along the middle axis of a part of a periodic signal.
 
     Parameters
@@ -31,23 +30,18 @@ def convolve(voxels: NDArray[Any], taps: NDArray[Any], position: int, length: in
         Index in the signal of the first sample wanted; a part may go several times round the signal.
     length
         Samples in one period.
-
-    Returns
-    -------
-    ndarray
-        Type of `voxels`, shape ``(outer, n - taps.size + 1, inner)``.
+    out
+        Type of `voxels`, contiguous, shape ``(outer, n - taps.size + 1, inner)``; overwritten.
 
     """
-    outer, n, inner = voxels.shape
-    rows = n - taps.size + 1
-    out = np.empty((outer, rows, inner), voxels.dtype)
+    outer, rows, inner = out.shape
     for s in range(outer):
         _inside(voxels[s].reshape(-1), taps, inner, out[s].reshape(-1))
-        for row in range(rows):
-            overhang = (position + row) % length + taps.size // 2 - length
-            if overhang >= 0:
+    for row in range(rows):
+        overhang = (position + row) % length + taps.size // 2 - length
+        if overhang >= 0:
+            for s in range(outer):
                 _at_end(voxels[s], taps, row, overhang, out[s, row])
-    return out
 
 
 @kernel

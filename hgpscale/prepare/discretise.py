@@ -100,6 +100,6 @@ def discretise(values: NDArray[Any], settings: Settings) -> Discretised:
         See `bin_edges`.
 
     """
-    bins, counts = digitize(values.astype(np.float64), bin_edges(values, settings))
+    bins, counts = digitize(values.astype(np.float64, copy=False), bin_edges(values, settings))
     levels = np.flatnonzero(counts)
     return Discretised(bins, levels, counts[levels])

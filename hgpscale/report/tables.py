@@ -97,10 +97,10 @@ def print_summary(summary: Summary, *, quiet: bool) -> None:
     if quiet:
         return
     before = summary.done_before - summary.failed_before
-    parts = [f"{summary.done} done", f"{len(summary.failed)} failed"]
-    if summary.partial:
-        rows = len({(failure.lesion, failure.segmentation) for failure in summary.partial})
-        parts.append(f"{rows} of them without some features")
+    partial = len({(failure.lesion, failure.segmentation) for failure in summary.partial})
+    parts = [f"{summary.done - partial} done", f"{len(summary.failed)} failed"]
+    if partial:
+        parts.insert(1, f"{partial} done in part")
     if before:
         parts.append(f"{before} done before")
     if summary.failed_before:
@@ -113,7 +113,8 @@ def print_export(table: Path, status: CubeStatus) -> None:
     _print(str(table))
     if status.failed or status.pending:
         missing = (
-            f"{status.done} of {_count(status.rows, 'row')} done, {status.failed} failed, {status.pending} pending"
+            f"{status.done} of {_count(status.rows, 'row')} done, {status.partial} done in part, "
+            f"{status.failed - status.partial} failed, {status.pending} pending"
         )
         _print(f"{missing}: empty cells; hgpscale status says why", to_stderr=True)
 

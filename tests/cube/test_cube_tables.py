@@ -136,7 +136,7 @@ def test_status_counts(raters: Path) -> None:
     assert found.settings == SMALL
     assert found.versions["layout"] == "1"
     assert found.versions["shape"] == "1"
-    assert ("failed", "2 (1 in part)") in found.table()
+    assert {("done in part", "1"), ("failed", "1")} <= set(found.table())
 
 
 def test_status_of_a_new_cube(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hgpscale.catalog import IMAGE_TYPES
 from hgpscale.errors import FilterError
 from hgpscale.filters import FILTERS, missing
 from hgpscale.filters.intensity import exponential, logarithm, square, square_root
-from hgpscale.kernels.recursive_gaussian import add_filtered
+from hgpscale.kernels.recursive_gaussian import add_scaled, filter_lines
 from hgpscale.kernels.wavelet import convolve
 
 
@@ -173,25 +173,36 @@ def test_convolution_is_a_plain_sum(period: int, position: int, n_taps: int, inn
     signal, taps = rng.normal(size=(2, 2 * period, inner)), rng.normal(size=n_taps)
     length, count = 2 * period, 5
     held = signal.take(np.arange(position - n_taps // 2 + 1, position + count + n_taps // 2) % length, axis=1)
-    found = convolve(held, taps, position % length, length)
+    found = np.empty((2, count, inner))
+    convolve(held, taps, position % length, length, found)
     for i in range(count):
         expected = sum(taps[j] * signal[:, (position + i + n_taps // 2 - j) % length] for j in range(n_taps))
         np.testing.assert_allclose(found[:, i], expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 1), (3, 9, 5), (40, 7, 1), (2, 12, 37), (2, 31, 1), (34, 31, 1)])
+@pytest.mark.parametrize(
+    "shape", [(1, 4, 1), (3, 9, 5), (70, 7, 1), (2, 12, 67), (2, 31, 1), (66, 31, 1), (1, 9, 130), (2, 8, 8)]
+)
 @pytest.mark.parametrize("first", [0, 2])
 def test_recursion_is_a_plain_loop(shape: tuple[int, int, int], first: int) -> None:
     rng = np.random.default_rng(1)
     voxels, n = rng.normal(size=shape), shape[1]
     weights = rng.normal(size=(2, 3, 4)) / 8
-    out = np.ones((shape[0], n - first - 1, shape[2]), np.float32)
-    add_filtered(voxels, weights[0], weights[1], first, 0.5, out)
+    out = np.empty((shape[0], n - first - 1, shape[2]), np.float32)
+    filter_lines(voxels, weights[0], weights[1], first, out)
     for outer, inner in np.ndindex(shape[0], shape[2]):
         line = voxels[outer, :, inner]
         back = _recursion(line[::-1], weights[1], 1)[::-1]
-        expected = 1 + 0.5 * (_recursion(line, weights[0], 0) + back)[first : n - 1]
+        expected = (_recursion(line, weights[0], 0) + back)[first : n - 1]
         np.testing.assert_allclose(out[outer, :, inner], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_scaled_addend_is_rounded_once() -> None:
+    rng = np.random.default_rng(1)
+    total, addend = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    expected = (total.astype(np.float64) + addend.astype(np.float64) * 0.3).astype(np.float32)
+    add_scaled(addend, 0.3, total)
+    np.testing.assert_array_equal(total, expected)
 
 
 def _recursion(line: Array, weights: Array, lag: int) -> Array:

@@ -141,8 +141,8 @@ def test_differences(box: Array, distances: tuple[int, ...], across: int | None)
         expected[box[p] - 1, len(others)] += abs(len(others) * level - sum(others))
     place = box_of(box, max(distances))
     bins = levels[box[box > 0] - 1].astype(np.int32)
-    n_neighbour = sum_neighbours(place.fill(bins, np.ones(levels[-1] + 1, dtype=np.int32)), place, offsets)
-    np.testing.assert_array_equal(count_differences(bins, levels, place, offsets, n_neighbour), expected)
+    n_neighbour = sum_neighbours(place.fill(bins, np.ones(levels[-1] + 1, dtype=np.int32)), place, distances, across)
+    np.testing.assert_array_equal(count_differences(bins, levels, place, distances, across, n_neighbour), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 700), (300, 2, 2)])

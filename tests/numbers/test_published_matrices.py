@@ -47,9 +47,8 @@ def _gldm(region: Region) -> Array:
 
 def _ngtdm(region: Region) -> Array:
     levels = region.discretised.levels
-    offsets = all_offsets((1,))
     around = region.footprint.n_neighbour((1,), None)
-    n, differences = np.arange(27), count_differences(region.discretised.bins, levels, region.box, offsets, around)
+    n, differences = np.arange(27), count_differences(region.discretised.bins, levels, region.box, (1,), None, around)
     with np.errstate(invalid="ignore", divide="ignore"):
         s = np.where(n > 0, differences / n, 0).sum(axis=1)
     return np.stack([region.discretised.counts, s, levels], axis=1)
