@@ -33,7 +33,7 @@ TEXTURES = [name for name in DEFAULT_FAMILIES if name not in SHAPE_FAMILIES]
 COUNTED: dict[str, Callable[[Region], Any]] = {
     "discretise": lambda region: region.discretised,
     "lay out levels": lambda region: region.grid,
-    "count glcm and glrlm": lambda region: region.chains,
+    "count glcm and glrlm": lambda region: region.chains((1,)),
 }
 SETTINGS = Settings(
     resampledPixelSpacing=(1, 1, 1),

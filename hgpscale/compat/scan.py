@@ -9,7 +9,7 @@ from hgpscale.cohort import open_image, read_parts
 from hgpscale.engine.tasks import naming
 from hgpscale.prepare.cut import Cut, plan, take
 from hgpscale.prepare.scan import scan_statistics
-from hgpscale.single import labels_from, name_of, view_of
+from hgpscale.single import keep_freed_memory, labels_from, name_of, view_of
 from hgpscale.volume import Volume
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Scan(NamedTuple):
 
 def read_whole(image: str | Path | sitk.Image, mask: str | Path | sitk.Image, settings: Settings) -> Scan:
     """Read a scan and its mask to their ends, and cut the lesion out; parameters and errors as `single.cut_lesion`."""
+    keep_freed_memory()
     labels = labels_from(mask, settings.label_channel)
     voxels = _voxels(image)
     with naming(name_of(mask, "mask")):

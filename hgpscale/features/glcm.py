@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hgpscale.errors import FeatureError
 from hgpscale.features.mcc import maximal_correlation
-from hgpscale.features.region import Region
+from hgpscale.features.region import Region, count_together
 from hgpscale.features.rows import Array, Ragged, row_starts
 from hgpscale.features.weighting import merge_pairs
 from hgpscale.kernels.offsets import half_offsets
@@ -41,6 +41,11 @@ class Probabilities(NamedTuple):
     levels: NDArray[np.int64]
 
 
+def count_pairs(regions: Sequence[Region]) -> None:
+    """Count the pairs of several images together."""
+    count_together(regions, [region.settings.distances for region in regions])
+
+
 def probabilities_of(region: Region) -> Probabilities:
     """Count a region's pairs.
 
@@ -52,7 +57,7 @@ def probabilities_of(region: Region) -> Probabilities:
     """
     settings = region.settings
     region.require_room(settings.distances)
-    pairs = region.pair_chains.pairs()
+    pairs = region.chains(settings.distances).pairs()
     if settings.symmetricalGLCM:
         pairs = pairs + pairs.transpose(0, 2, 1)
     p = pairs.astype(np.float64)

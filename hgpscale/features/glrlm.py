@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hgpscale.errors import FeatureError
 from hgpscale.features.emphasis import Sizes, formulas, from_counts
-from hgpscale.features.region import Region
+from hgpscale.features.region import Region, count_together
 from hgpscale.features.weighting import merge_runs
 from hgpscale.kernels.offsets import half_offsets
+
+_NEXT = (1,)
+"""Runs are of adjacent voxels, whatever `distances` says."""
+
+
+def count_runs(regions: Sequence[Region]) -> None:
+    """Count the runs of several images together."""
+    count_together(regions, [_NEXT] * len(regions))
 
 
 def runs_of(region: Region) -> Sizes:
@@ -24,11 +34,11 @@ def runs_of(region: Region) -> Sizes:
         No direction has two voxels of the region on one line.
 
     """
-    region.require_room((1,))
+    region.require_room(_NEXT)
     norm = region.settings.weightingNorm
-    offsets = half_offsets((1,), region.across)
-    runs = region.chains.runs()
-    counted = region.chains.touching()
+    offsets = half_offsets(_NEXT, region.across)
+    chains = region.chains(_NEXT)
+    runs, counted = chains.runs(), chains.touching()
     for d in np.flatnonzero(~counted):
         counted[d] = _two_on_a_line(region.footprint.mask, offsets[d])
     if not counted.any():

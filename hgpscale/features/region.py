@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -77,6 +79,7 @@ class Region:
     footprint: Footprint
     values: NDArray[Any]
     settings: Settings
+    _chains: dict[tuple[int, ...], Chains] = field(default_factory=dict, repr=False)
 
     @cached_property
     def discretised(self) -> Discretised:
@@ -106,18 +109,12 @@ class Region:
         self.require_few_levels()
         return level_grid(self.discretised.bins, self.discretised.levels, self.box)
 
-    @cached_property
-    def chains(self) -> Chains:
-        """What comes before each voxel along the directions of distance 1."""
-        return self._chains((1,))
-
-    @cached_property
-    def pair_chains(self) -> Chains:
-        """What comes before each voxel along the directions of all distances."""
-        return self.chains if self.settings.distances == (1,) else self._chains(self.settings.distances)
-
-    def _chains(self, distances: tuple[int, ...]) -> Chains:
-        return count_chains(self.grid, half_offsets(distances, self.across), longest=max(self.footprint.mask.shape))
+    def chains(self, distances: tuple[int, ...]) -> Chains:
+        """Return what comes before each voxel along the directions of some distances."""
+        if distances not in self._chains:
+            found = count_chains([self.grid], half_offsets(distances, self.across), max(self.footprint.mask.shape))
+            self._chains[distances] = found[0]
+        return self._chains[distances]
 
     def require_few_levels(self) -> None:
         """Refuse a region with more grey levels than texture matrices are made of.
@@ -150,3 +147,27 @@ class Region:
                 f"the region's box of {shape} voxels (z, y, x) has no room for a neighbour at distance "
                 f"{distances}{planes}"
             )
+
+
+def count_together(regions: Sequence[Region], distances: Sequence[tuple[int, ...]]) -> None:
+    """Count the chains of several images of a region at once, which takes half the time of one after the other.
+
+    Parameters
+    ----------
+    regions
+        The images. One whose grey levels cannot be counted is left out: its own `Region.chains` says why.
+    distances
+        Which chains, by image.
+
+    """
+    alike: dict[tuple[int, tuple[int, ...], int | None], list[Region]] = {}
+    for region, own in zip(regions, distances, strict=True):
+        with suppress(VoxelError):
+            alike.setdefault((id(region.grid.box), own, region.across), []).append(region)
+    for (_, own, across), group in alike.items():
+        missing = [region for region in group if own not in region._chains]
+        if missing:
+            longest = max(missing[0].footprint.mask.shape)
+            counted = count_chains([region.grid for region in missing], half_offsets(own, across), longest)
+            for region, chains in zip(missing, counted, strict=True):
+                region._chains[own] = chains

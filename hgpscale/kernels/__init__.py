@@ -12,7 +12,7 @@ def warm_up() -> None:
     """Compile every kernel, or load it from numba's cache on disk, so that no lesion pays for it."""
     import numpy as np
 
-    from hgpscale.kernels.bspline import interpolate_box, interpolate_points, spline_coefficients
+    from hgpscale.kernels.bspline import WHOLE, interpolate_box, interpolate_points, spline_coefficients
     from hgpscale.kernels.cast import level_grid, padded_box
     from hgpscale.kernels.chains import count_chains
     from hgpscale.kernels.digitize import digitize
@@ -31,7 +31,7 @@ def warm_up() -> None:
     bins, _ = digitize(np.zeros(8), np.array([0.0, 1.0]))
     box = padded_box(np.ones((2, 2, 2), dtype=bool), reach=1)
     grid, offsets = level_grid(bins, levels, box), all_offsets((1,))
-    count_chains(grid, half_offsets((1,)), 2)
+    count_chains([grid], half_offsets((1,)), 2)
     zones(grid)
     count_dependence(grid, levels, offsets, 0)
     n_neighbour = sum_neighbours(box.fill(bins, np.ones(2, dtype=np.int32)), box, (1,), None)
@@ -50,7 +50,7 @@ def warm_up() -> None:
     at = np.zeros(1)
     interpolate_points(np.ones((2, 2, 2)), (0, 0, 0), (2, 2, 2), np.zeros((1, 3)))
     scan = np.ones((2, 2, 2), np.int16)  # other types compile when they are met
-    interpolate_box(spline_coefficients(scan, ((0, 2),) * 3), (0, 0, 0), (2, 2, 2), at, at, at, True)
+    interpolate_box(spline_coefficients(scan, ((0, 2),) * 3), (0, 0, 0), (2, 2, 2), at, at, at, WHOLE)
     convolve(np.zeros((1, 4, 1)), np.zeros(2), 0, 4, np.zeros((1, 3, 1)))
     single, weights = np.zeros((1, 4, 1), np.float32), np.zeros((3, 4))
     filter_lines(single, weights, weights, 0, single.copy())

@@ -22,6 +22,9 @@ Range = tuple[int, int]
 _POLE = float(np.sqrt(3.0) - 2.0)
 _LANES = 40
 """Lines filtered at a time: enough that one line's recursion hides behind the others', few enough for the cache."""
+WHOLE, SINGLE, EXACT = range(3)
+"""What happens to samples afterwards: they are cut to whole numbers, rounded to single precision, or nothing."""
+
 _HORIZON = 18
 """Terms until the powers of the pole fall below ITK's tolerance of 1e-10."""
 
@@ -202,7 +205,7 @@ def interpolate_box(
     z: NDArray[np.float64],
     y: NDArray[np.float64],
     x: NDArray[np.float64],
-    truncated: bool,
+    rounding: int,
 ) -> NDArray[np.float64]:
     """Interpolate on a grid that is parallel to the image's.
 
@@ -214,9 +217,9 @@ def interpolate_box(
         ``(z, y, x)``.
     z, y, x
         Continuous indices of the whole image along each axis, float64.
-    truncated
-        Whether the samples will be cut to whole numbers. Then one axis is done after the other, ten times as fast,
-        and only samples next to a whole number, where rounding could show, are summed again in ITK's order.
+    rounding
+        `WHOLE`, `SINGLE` or `EXACT`. With the first two one axis is done after the other, ten times as fast, and only
+        samples so close to where they round otherwise that the order of sums could show are summed again in ITK's.
 
     Returns
     -------
@@ -228,13 +231,19 @@ def interpolate_box(
     sy, wy = _taps_along(y, size[1], start[1])
     sx, wx = _taps_along(x, size[2], start[2])
     out = np.zeros((z.size, y.size, x.size))
-    if truncated:
+    # More than the order of a sum of coefficients can change.
+    slack = 1e-12 * max(coefficients.max(), -coefficients.min()) if rounding == SINGLE else 0.0
+    if rounding != EXACT:
         _separately(coefficients, (sz, sy, sx), (wz, wy, wx), out)
     for a in range(z.size):
         for b in range(y.size):
             for c in range(x.size):
                 value = out[a, b, c]
-                if not truncated or abs(value - np.rint(value)) < 1e-7 + 1e-12 * abs(value):
+                if rounding == WHOLE:
+                    shows = abs(value - np.rint(value)) < 1e-7 + 1e-12 * abs(value)
+                else:
+                    shows = rounding == EXACT or np.float32(value - slack) != np.float32(value + slack)
+                if shows:
                     out[a, b, c] = _sample(coefficients, sz[a], sy[b], sx[c], wz[a], wy[b], wx[c])
     return out
 

@@ -28,13 +28,16 @@ class Box(NamedTuple):
         Positions of the region's voxels, int64, shape ``(n_voxel,)``, ascending.
     spans
         First position and length of the stretch of each plane of constant z that holds all of its voxels, int64,
-        shape ``(n_plane, 2)``.
+        shape ``(n_plane, 2)``; planes without any are left out.
+    rows
+        The same of each row of constant z and y, int64, shape ``(n_row, 2)``.
 
     """
 
     shape: tuple[int, int, int]
     voxels: NDArray[np.int64]
     spans: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
     @property
     def size(self) -> int:
@@ -99,10 +102,15 @@ def padded_box(mask: NDArray[np.bool_], reach: int) -> Box:
     padded = np.pad(mask, reach)
     voxels = np.flatnonzero(padded)
     z, y, x = padded.shape
-    planes = np.searchsorted(voxels, np.arange(z + 1) * (y * x))
-    occupied = np.flatnonzero(np.diff(planes))
-    first, last = voxels[planes[occupied]], voxels[planes[occupied + 1] - 1]
-    return Box((z, y, x), voxels, np.stack([first, last - first + 1], axis=1))
+    return Box((z, y, x), voxels, _stretches(voxels, y * x), _stretches(voxels, x))
+
+
+def _stretches(voxels: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Return the first position and the extent of the voxels in each piece of `length` positions that has any."""
+    piece = voxels // length
+    starts = np.flatnonzero(np.append(True, piece[1:] != piece[:-1]))
+    ends = np.append(starts[1:], voxels.size) - 1
+    return np.stack([voxels[starts], voxels[ends] - voxels[starts] + 1], axis=1)
 
 
 def level_grid(bins: NDArray[np.int32], levels: NDArray[np.int64], box: Box) -> LevelGrid:

@@ -3,10 +3,14 @@
 Walking along a direction, a voxel either continues a run of its own level or follows a voxel of another level (or
 one outside, rank 0). One counter for each of these *states* tells both matrices: the states that name another level
 are the pairs, and the voxels at which a run reaches length r tell how many runs are that long or longer.
+
+The images of one region are counted side by side: what belongs to a voxel stands together for all of them, so that
+one step along a direction, the same for each, is taken for many at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +18,9 @@ from numpy.typing import NDArray
 
 from hgpscale.kernels.cast import LevelGrid
 from hgpscale.kernels.jit import kernel
+
+_MOST_COUNTERS = 1 << 18
+"""Counters of one direction that images are counted side by side with: they shall stay in the processor's cache."""
 
 
 class Chains(NamedTuple):
@@ -71,43 +78,142 @@ class Chains(NamedTuple):
         return np.asarray(self.counts[:, :, 1:].any(axis=(1, 2)))
 
 
-def count_chains(grid: LevelGrid, offsets: NDArray[np.int64], longest: int) -> Chains:
+def count_chains(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest: int) -> list[Chains]:
     """Count what comes before each voxel along each offset.
 
     Parameters
     ----------
-    grid
-        The region, padded at least as far as the offsets reach.
+    grids
+        The region's ranks in its images, in one box that is padded at least as far as the offsets reach.
     offsets
         Offsets ``(dz, dy, dx)`` that lead forward in raster order, shape ``(n_offset, 3)``.
     longest
         Longest run that fits: the longest side of the region's box.
 
     """
-    steps = grid.box.steps(offsets)
-    return Chains(_count_chains(grid.flat, grid.box.voxels, steps, grid.n_levels, longest)[:, 1:])
+    return [chains for group in _groups(grids, longest) for chains in _count_group(group, offsets, longest)]
+
+
+def _n_counter(grid: LevelGrid, longest: int) -> int:
+    return (grid.n_levels + 1) * (grid.n_levels + longest)
+
+
+def _groups(grids: Sequence[LevelGrid], longest: int) -> Iterator[Sequence[LevelGrid]]:
+    first, n_counter = 0, 0
+    for k, grid in enumerate(grids):
+        n_counter += _n_counter(grid, longest)
+        if n_counter > _MOST_COUNTERS and k > first:
+            yield grids[first:k]
+            first, n_counter = k, _n_counter(grid, longest)
+    yield grids[first:]
+
+
+def _count_group(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest: int) -> Iterator[Chains]:
+    box = grids[0].box
+    levels = np.array([grid.n_levels for grid in grids])
+    # An image's counters are rows of states, one a rank; that of rank 0 is for voxels between those of the region.
+    states = levels + longest
+    ends = np.cumsum((levels + 1) * states)
+    starts = np.append(0, ends[:-1])
+    counts = np.zeros((len(offsets), ends[-1]), dtype=np.int32)
+    images = _Images(
+        np.tile(levels.astype(np.uint16), box.shape[2]),
+        np.tile(states.astype(np.uint32), box.shape[2]),
+        np.tile(starts.astype(np.uint32), box.shape[2]),
+    )
+    _count_chains(np.stack([grid.flat for grid in grids]), box.rows, box.shape, offsets, images, counts)
+    for start, end, n_levels in zip(starts, ends, levels, strict=True):
+        yield Chains(counts[:, start:end].reshape(len(offsets), n_levels + 1, -1)[:, 1:])
+
+
+class _Images(NamedTuple):
+    """What differs by image, repeated for each place in a row of voxels, images innermost: ``(x * n_image,)``.
+
+    Attributes
+    ----------
+    n_levels
+        Grey levels of the image, uint16.
+    n_states
+        Counters a rank, uint32.
+    start
+        Where the image's counters begin, uint32.
+
+    """
+
+    n_levels: NDArray[np.uint16]
+    n_states: NDArray[np.uint32]
+    start: NDArray[np.uint32]
 
 
 @kernel
 def _count_chains(
-    flat: NDArray[np.uint16], voxels: NDArray[np.int64], steps: NDArray[np.int64], n_levels: int, longest: int
-) -> NDArray[np.int32]:
-    n_states = n_levels + longest
-    counts = np.zeros((steps.size, n_levels + 1, n_states), dtype=np.int32)
-    # How many voxels of its own level come before a voxel; those of the last direction are overwritten in time.
-    run = np.zeros(flat.size, dtype=np.uint16)
-    for d in range(steps.size):
-        table = counts[d].reshape(-1)
-        step = steps[d]
-        for k in range(voxels.size):
-            p = np.uint64(voxels[k])
-            q = np.uint64(voxels[k] - step)
-            rank = np.int64(flat[p])
-            before = np.int64(flat[q])
-            # Arithmetic in place of a branch that noise makes unpredictable.
-            same = np.int64(rank == before)
-            length = same * (np.int64(run[q]) + 1)
-            run[p] = length
-            state = before + same * (n_levels + length - before)
-            table[np.uint64(rank * n_states + state)] += 1
-    return counts
+    flats: NDArray[np.uint16],
+    rows: NDArray[np.int64],
+    shape: tuple[int, int, int],
+    offsets: NDArray[np.int64],
+    images: _Images,
+    counts: NDArray[np.int32],
+) -> None:
+    """Walk through the box row by row, keeping as many planes as the offsets reach back to."""
+    n_image = flats.shape[0]
+    _, ny, nx = shape
+    plane = ny * nx
+    n_kept = offsets[:, 0].max() + 1
+    ranks = np.zeros((n_kept, plane * n_image), dtype=np.uint16)
+    states = np.zeros((len(offsets), n_kept, plane * n_image), dtype=np.uint16)
+    first_key = np.empty(nx * n_image, dtype=np.uint32)
+    keys = np.empty(nx * n_image, dtype=np.uint32)
+    z = -1
+    for row in range(len(rows)):
+        first, length = rows[row]
+        while z < first // plane:
+            z += 1
+            ranks[z % n_kept] = 0
+        n = length * n_image
+        now = (first - z * plane) * n_image
+        here = ranks[z % n_kept, now : now + n]
+        _lay(flats, first, here)
+        for k in range(n):
+            first_key[k] = images.start[k] + here[k] * images.n_states[k]
+        for d in range(len(offsets)):
+            dz, dy, dx = offsets[d]
+            then = now - (dy * nx + dx) * n_image
+            there = ranks[(z - dz) % n_kept, then : then + n]
+            state_there = states[d, (z - dz) % n_kept, then : then + n]
+            state = states[d, z % n_kept, now : now + n]
+            _step(here, there, state_there, images.n_levels, first_key, state, keys)
+            _count(keys[:n], counts[d])
+
+
+@kernel
+def _lay(flats: NDArray[np.uint16], first: int, here: NDArray[np.uint16]) -> None:
+    """Put the ranks of a row of voxels side by side."""
+    n_image = flats.shape[0]
+    for image in range(n_image):
+        flat = flats[image, first:]
+        for k in range(here.size // n_image):
+            here[np.uint64(k * n_image + image)] = flat[k]
+
+
+@kernel
+def _step(
+    here: NDArray[np.uint16],
+    there: NDArray[np.uint16],
+    state_there: NDArray[np.uint16],
+    n_levels: NDArray[np.uint16],
+    first_key: NDArray[np.uint32],
+    state: NDArray[np.uint16],
+    keys: NDArray[np.uint32],
+) -> None:
+    """Find the states of a row, and which counters they are: outside of the region no run goes on."""
+    for k in range(here.size):
+        longer = np.uint16(max(state_there[k], n_levels[k]) + np.uint16(1))
+        found = longer if (here[k] == there[k]) & (here[k] != 0) else there[k]
+        state[k] = found
+        keys[k] = first_key[k] + np.uint32(found)
+
+
+@kernel
+def _count(keys: NDArray[np.uint32], counts: NDArray[np.int32]) -> None:
+    for k in range(keys.size):
+        counts[np.uint64(keys[k])] += np.int32(1)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hgpscale.kernels.bspline import MARGIN, Range, interpolate_box, interpolate_points, spline_coefficients
+from hgpscale.kernels.bspline import (
+    EXACT,
+    MARGIN,
+    SINGLE,
+    WHOLE,
+    Range,
+    interpolate_box,
+    interpolate_points,
+    spline_coefficients,
+)
 from hgpscale.prepare.grid import Samples, sample
 from hgpscale.volume import Geometry, Index, Volume
 
@@ -133,7 +142,9 @@ def resample_image(image: Volume, target: Geometry, interpolator: str) -> Volume
     held: list[Range] = [(low - s, high - s) for low, high, s in zip(lower, upper, image.start, strict=True)]
     coefficients = spline_coefficients(image.array, (held[0], held[1], held[2]))
     if samples.axes is not None:
-        values = interpolate_box(coefficients, lower, size, *samples.axes, image.array.dtype.kind in "iu")
+        kind = image.array.dtype
+        rounding = WHOLE if kind.kind in "iu" else SINGLE if kind == np.float32 else EXACT
+        values = interpolate_box(coefficients, lower, size, *samples.axes, rounding)
     else:
         values = interpolate_points(coefficients, lower, size, samples.all_points()).reshape(samples.shape)
     return Volume(_cast(values, image.array.dtype), target)

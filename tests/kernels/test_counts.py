@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from hgpscale.kernels import chains
 from hgpscale.kernels.cast import Box, LevelGrid, level_grid, padded_box
 from hgpscale.kernels.chains import Chains, count_chains
 from hgpscale.kernels.gldm import count_dependence
@@ -46,7 +47,8 @@ def grid_of(box: Array, reach: int = 1) -> LevelGrid:
 
 
 def chains_of(box: Array, distances: tuple[int, ...] = (1,), across: int | None = None) -> Chains:
-    return count_chains(grid_of(box, max(distances)), half_offsets(distances, across), max(box.shape))
+    (found,) = count_chains([grid_of(box, max(distances))], half_offsets(distances, across), max(box.shape))
+    return found
 
 
 def at(box: Array, index: tuple[int, ...]) -> int:
@@ -90,6 +92,23 @@ def test_runs(box: Array) -> None:
                     length += 1
                 expected[int(box[p]), length] += 1
         assert {(i + 1, j + 1): n for (i, j), n in np.ndenumerate(found[d]) if n} == dict(expected)
+
+
+@pytest.mark.parametrize("most", [1, chains._MOST_COUNTERS])
+@given(ranked_boxes(), st.lists(st.permutations(range(1, 5)), min_size=1, max_size=4), ACROSS)
+def test_images_side_by_side(most: int, box: Array, orders: list[list[int]], across: int | None) -> None:
+    """Counting several images of a region at once, or in groups, is counting each by itself."""
+    shown = []
+    for n_levels, order in enumerate(orders, start=1):
+        levels = np.minimum([0, *order], n_levels)[box]
+        shown.append(np.searchsorted(np.unique([0, *levels[box > 0]]), levels))
+    grids = [grid_of(levels, 2) for levels in shown]
+    offsets, longest = half_offsets((1, 2), across), max(box.shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chains, "_MOST_COUNTERS", most)
+        together = count_chains(grids, offsets, longest)
+    for found, grid in zip(together, grids, strict=True):
+        np.testing.assert_array_equal(found.counts, count_chains([grid], offsets, longest)[0].counts)
 
 
 @given(ranked_boxes(), ACROSS)

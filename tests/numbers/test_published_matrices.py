@@ -24,14 +24,14 @@ Array = np.ndarray[Any, Any]
 
 
 def _glcm(region: Region) -> Array:
-    pairs = region.chains.pairs().astype(np.float64)
+    pairs = region.chains((1,)).pairs().astype(np.float64)
     pairs += pairs.transpose(0, 2, 1)
     found: Array = (pairs / pairs.sum(axis=(1, 2), keepdims=True)).transpose(1, 2, 0)
     return found
 
 
 def _glrlm(region: Region) -> Array:
-    return region.chains.runs().transpose(1, 2, 0)
+    return region.chains((1,)).runs().transpose(1, 2, 0)
 
 
 def _glszm(region: Region) -> Array:
