@@ -16,7 +16,7 @@ from hgpscale.errors import ImageError
 if TYPE_CHECKING:
     from io import FileIO
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 """Bytes that are read at a time: they and what they decompress to stay in the processor's cache."""
 _GZIP = b"\x1f\x8b"
 _UNCOUNTED = ("text", "hex")
