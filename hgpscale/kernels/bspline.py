@@ -147,8 +147,11 @@ def _filter(lines: NDArray[np.float64]) -> None:
 
 
 @kernel
-def _taps(index: float, size: int, support: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
-    """Fill in the four coefficients, mirrored at the borders, and weights that a continuous index takes."""
+def _taps(index: float, size: int, start: int, support: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
+    """Fill in which four coefficients, mirrored at the borders, a continuous index takes, and their weights.
+
+    The first coefficient held is that of `start`.
+    """
     # ITK looks for the support with the index rounded to single precision.
     lowest = int(np.floor(np.float32(index))) - 1
     w = index - np.float64(lowest + 1)
@@ -163,7 +166,7 @@ def _taps(index: float, size: int, support: NDArray[np.int64], weights: NDArray[
             at = -at
         if at > size - 1:
             at = abs(2 * (size - 1) - at)
-        support[k] = 0 if size == 1 else at
+        support[k] = (0 if size == 1 else at) - start
 
 
 @kernel
@@ -192,12 +195,10 @@ def _taps_along(index: NDArray[np.float64], size: int, start: int) -> tuple[NDAr
     support, weights = np.zeros((index.size, 4), np.int64), np.zeros((index.size, 4))
     for c in range(index.size):
         if -0.5 <= index[c] < size - 0.5:
-            _taps(index[c], size, support[c], weights[c])
-            support[c] -= start
+            _taps(index[c], size, start, support[c], weights[c])
     return support, weights
 
 
-@kernel
 def interpolate_box(
     coefficients: NDArray[np.float64],
     start: tuple[int, int, int],
@@ -227,17 +228,32 @@ def interpolate_box(
         float64, shape ``(len(z), len(y), len(x))``; 0 where an index lies outside the image.
 
     """
-    sz, wz = _taps_along(z, size[0], start[0])
-    sy, wy = _taps_along(y, size[1], start[1])
-    sx, wx = _taps_along(x, size[2], start[2])
-    out = np.zeros((z.size, y.size, x.size))
     # More than the order of a sum of coefficients can change.
-    slack = 1e-12 * max(coefficients.max(), -coefficients.min()) if rounding == SINGLE else 0.0
+    slack = 1e-12 * float(np.abs(coefficients).max()) if rounding == SINGLE else 0.0
+    out = np.zeros((z.size, y.size, x.size))
+    _interpolate_box(coefficients, start, size, (z, y, x), rounding, slack, out)
+    return out
+
+
+@kernel
+def _interpolate_box(
+    coefficients: NDArray[np.float64],
+    start: tuple[int, int, int],
+    size: tuple[int, int, int],
+    index: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    rounding: int,
+    slack: float,
+    out: NDArray[np.float64],
+) -> None:
+    sz, wz = _taps_along(index[0], size[0], start[0])
+    sy, wy = _taps_along(index[1], size[1], start[1])
+    sx, wx = _taps_along(index[2], size[2], start[2])
     if rounding != EXACT:
         _separately(coefficients, (sz, sy, sx), (wz, wy, wx), out)
-    for a in range(z.size):
-        for b in range(y.size):
-            for c in range(x.size):
+    nz, ny, nx = out.shape
+    for a in range(nz):
+        for b in range(ny):
+            for c in range(nx):
                 value = out[a, b, c]
                 if rounding == WHOLE:
                     shows = abs(value - np.rint(value)) < 1e-7 + 1e-12 * abs(value)
@@ -245,7 +261,6 @@ def interpolate_box(
                     shows = rounding == EXACT or np.float32(value - slack) != np.float32(value + slack)
                 if shows:
                     out[a, b, c] = _sample(coefficients, sz[a], sy[b], sx[c], wz[a], wy[b], wx[c])
-    return out
 
 
 _Taps = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
@@ -298,8 +313,6 @@ def interpolate_points(
         if not inside:
             continue
         for axis in range(3):
-            _taps(points[p, axis], size[axis], support[axis], weights[axis])
-        for axis in range(3):
-            support[axis] -= start[axis]
+            _taps(points[p, axis], size[axis], start[axis], support[axis], weights[axis])
         out[p] = _sample(coefficients, support[0], support[1], support[2], weights[0], weights[1], weights[2])
     return out

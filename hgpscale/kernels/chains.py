@@ -121,7 +121,8 @@ def _count_group(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest
         np.tile(states.astype(np.uint32), box.shape[2]),
         np.tile(starts.astype(np.uint32), box.shape[2]),
     )
-    _count_chains(np.stack([grid.flat for grid in grids]), box.rows, box.shape, offsets, images, counts)
+    n_kept = int(offsets[:, 0].max()) + 1
+    _count_chains(np.stack([grid.flat for grid in grids]), box.rows, box.shape, offsets, n_kept, images, counts)
     for start, end, n_levels in zip(starts, ends, levels, strict=True):
         yield Chains(counts[:, start:end].reshape(len(offsets), n_levels + 1, -1)[:, 1:])
 
@@ -151,14 +152,14 @@ def _count_chains(
     rows: NDArray[np.int64],
     shape: tuple[int, int, int],
     offsets: NDArray[np.int64],
+    n_kept: int,
     images: _Images,
     counts: NDArray[np.int32],
 ) -> None:
-    """Walk through the box row by row, keeping as many planes as the offsets reach back to."""
+    """Walk through the box row by row, keeping the `n_kept` planes that the offsets reach back to."""
     n_image = flats.shape[0]
     _, ny, nx = shape
     plane = ny * nx
-    n_kept = offsets[:, 0].max() + 1
     ranks = np.zeros((n_kept, plane * n_image), dtype=np.uint16)
     states = np.zeros((len(offsets), n_kept, plane * n_image), dtype=np.uint16)
     first_key = np.empty(nx * n_image, dtype=np.uint32)

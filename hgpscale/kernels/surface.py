@@ -151,14 +151,17 @@ def corners_by_plane(points: NDArray[np.int16], axis: int) -> NDArray[np.int64]:
         Indices of the corners, int64, plane by plane.
 
     """
+    places = points[:, axis]
+    ends = np.cumsum(np.bincount(places))
     u, v = (other for other in range(3) if other != axis)
-    return _hull_corners(points, axis, u, v)
+    return _hull_corners(points, np.argsort(places, kind="stable"), ends, u, v)
 
 
 @kernel
-def _hull_corners(points: NDArray[np.int16], axis: int, u: int, v: int) -> NDArray[np.int64]:
-    """Andrew's monotone chain in each plane, whose points are sorted by u, then v."""
-    order, ends = _by_plane(points[:, axis])
+def _hull_corners(
+    points: NDArray[np.int16], order: NDArray[np.int64], ends: NDArray[np.int64], u: int, v: int
+) -> NDArray[np.int64]:
+    """Andrew's monotone chain in each plane: `order` lists the points plane by plane, in each by u, then v."""
     corners = np.empty(order.size, dtype=np.int64)
     is_corner = np.zeros(order.size, dtype=np.bool_)
     chain = np.empty(order.size, dtype=np.int64)
@@ -181,22 +184,6 @@ def _hull_corners(points: NDArray[np.int16], axis: int, u: int, v: int) -> NDArr
                 n_corner += 1
         first = end
     return corners[:n_corner]
-
-
-@kernel
-def _by_plane(places: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the points' indices by place, in their own order at each, and where each place's indices end."""
-    ends = np.zeros(places.max() + 1, dtype=np.int64)
-    for k in range(places.size):
-        ends[places[k]] += 1
-    for place in range(1, ends.size):
-        ends[place] += ends[place - 1]
-    order = np.empty(places.size, dtype=np.int64)
-    at = np.append(0, ends[:-1])
-    for k in range(places.size):
-        order[at[places[k]]] = k
-        at[places[k]] += 1
-    return order, ends
 
 
 @kernel
