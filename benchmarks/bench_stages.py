@@ -19,6 +19,7 @@ import SimpleITK as sitk
 
 from hgpscale.catalog import DEFAULT_FAMILIES, IMAGE_TYPES, SHAPE_FAMILIES
 from hgpscale.features import Footprint, Region, compute
+from hgpscale.features.region import count_together
 from hgpscale.filters import FILTERS
 from hgpscale.kernels import warm_up
 from hgpscale.prepare.prepared import Prepared, prepare
@@ -104,6 +105,16 @@ def test_filter(benchmark: Any, name: str, size: int, prepared: Any) -> None:
 @pytest.mark.parametrize("step", list(COUNTED))
 def test_count(benchmark: Any, step: str, size: int, prepared: Any) -> None:
     _count(benchmark, step, lambda: region(prepared(size)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_count_glcm_and_glrlm_of_12_images(benchmark: Any, size: int, prepared: Any) -> None:
+    def fresh() -> list[Region]:
+        first = region(prepared(size))
+        regions = [Region(first.footprint, first.values, first.settings) for _ in range(12)]
+        return [_done(one, list(COUNTED)[:2]) for one in regions]
+
+    benchmark.pedantic(lambda regions: count_together(regions, [(1,)] * 12), setup=lambda: ((fresh(),), {}), rounds=7)
 
 
 @pytest.mark.parametrize("size", SIZES)
