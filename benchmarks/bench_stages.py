@@ -109,12 +109,27 @@ def test_count(benchmark: Any, step: str, size: int, prepared: Any) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_count_glcm_and_glrlm_of_12_images(benchmark: Any, size: int, prepared: Any) -> None:
+    _count_12_images(benchmark, prepared(size), SETTINGS)
+
+
+@pytest.mark.parametrize("size", SIZES[:4])
+def test_count_glcm_of_12_images_at_distances_1_and_2(benchmark: Any, size: int, prepared: Any) -> None:
+    _count_12_images(benchmark, prepared(size), SETTINGS.model_copy(update={"distances": (1, 2)}))
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_count_glcm_and_glrlm_of_12_images_levels(benchmark: Any, levels: int, prepared: Any) -> None:
+    _count_12_images(benchmark, prepared(45), SETTINGS.model_copy(update={"binCount": levels}))
+
+
+def _count_12_images(benchmark: Any, lesion: Prepared, settings: Settings) -> None:
     def fresh() -> list[Region]:
-        first = region(prepared(size))
-        regions = [Region(first.footprint, first.values, first.settings) for _ in range(12)]
+        first = region(lesion, settings)
+        regions = [Region(first.footprint, first.values, settings) for _ in range(12)]
         return [_done(one, list(COUNTED)[:2]) for one in regions]
 
-    benchmark.pedantic(lambda regions: count_together(regions, [(1,)] * 12), setup=lambda: ((fresh(),), {}), rounds=7)
+    distances = [settings.distances] * 12
+    benchmark.pedantic(lambda regions: count_together(regions, distances), setup=lambda: ((fresh(),), {}), rounds=7)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -125,6 +125,7 @@ FAMILIES: dict[str, Family] = {
                 Feature("Uniformity", "", "BJ5W"),
                 Feature("Variance", "HU2", "ECT3"),
             ),
+            version=2,
         ),
         Family(
             "shape",

@@ -1,8 +1,9 @@
 """Formulas: from a region's voxels and counts to numbers, one family a file.
 
 Each family module has `FORMULAS`, a table from pyradiomics' feature name to a function of the family's sums. The
-tables hold exactly the features of `hgpscale.catalog`; a test checks it. Textures are counted region by region, the
-counts are reduced to sums and marginals, and the formulas run once over the rows of all regions.
+tables hold exactly the features of `hgpscale.catalog`; a test checks it. Pairs and runs are counted for all regions
+together, other textures region by region; the counts are reduced to sums and marginals, and the formulas run once over
+the rows of all regions.
 """
 
 from __future__ import annotations

@@ -9,17 +9,14 @@ from numpy.typing import NDArray
 
 from hgpscale.errors import FeatureError
 from hgpscale.features.emphasis import Sizes, formulas, from_counts
-from hgpscale.features.region import Region, count_together
+from hgpscale.features.region import ADJACENT, Region, count_together
 from hgpscale.features.weighting import merge_runs
 from hgpscale.kernels.offsets import half_offsets
-
-_NEXT = (1,)
-"""Runs are of adjacent voxels, whatever `distances` says."""
 
 
 def count_runs(regions: Sequence[Region]) -> None:
     """Count the runs of several images together."""
-    count_together(regions, [_NEXT] * len(regions))
+    count_together(regions, [ADJACENT] * len(regions))
 
 
 def runs_of(region: Region) -> Sizes:
@@ -34,10 +31,10 @@ def runs_of(region: Region) -> Sizes:
         No direction has two voxels of the region on one line.
 
     """
-    region.require_room(_NEXT)
+    region.require_room(ADJACENT)
     norm = region.settings.weightingNorm
-    offsets = half_offsets(_NEXT, region.across)
-    chains = region.chains(_NEXT)
+    offsets = half_offsets(ADJACENT, region.across)
+    chains = region.chains(ADJACENT)
     runs, counted = chains.runs(), chains.touching()
     for d in np.flatnonzero(~counted):
         counted[d] = _two_on_a_line(region.footprint.mask, offsets[d])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 def warm_up() -> None:
-    """Compile every kernel, or load it from numba's cache on disk, so that no lesion pays for it."""
+    """Compile every kernel for int16 scans, or load it from numba's cache on disk, so that no lesion pays for it."""
     import numpy as np
 
     from hgpscale.kernels.bspline import WHOLE, interpolate_box, interpolate_points, spline_coefficients

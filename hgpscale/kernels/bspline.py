@@ -228,8 +228,8 @@ def interpolate_box(
         float64, shape ``(len(z), len(y), len(x))``; 0 where an index lies outside the image.
 
     """
-    # More than the order of a sum of coefficients can change.
-    slack = 1e-12 * float(np.abs(coefficients).max()) if rounding == SINGLE else 0.0
+    # The order of 64 terms with weights that add up to 1 changes their sum by 1e-14 of the largest at most.
+    slack = 1e-12 * float(max(coefficients.max(), -coefficients.min()))
     out = np.zeros((z.size, y.size, x.size))
     _interpolate_box(coefficients, start, size, (z, y, x), rounding, slack, out)
     return out
@@ -256,7 +256,7 @@ def _interpolate_box(
             for c in range(nx):
                 value = out[a, b, c]
                 if rounding == WHOLE:
-                    shows = abs(value - np.rint(value)) < 1e-7 + 1e-12 * abs(value)
+                    shows = abs(value - np.rint(value)) <= slack
                 else:
                     shows = rounding == EXACT or np.float32(value - slack) != np.float32(value + slack)
                 if shows:

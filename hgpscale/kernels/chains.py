@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from hgpscale.kernels.cast import LevelGrid
 from hgpscale.kernels.jit import kernel
 
-_MOST_COUNTERS = 1 << 18
+_MOST_COUNTERS = 1 << 17
 """Counters of one direction that images are counted side by side with: they shall stay in the processor's cache."""
+_MOST_BYTES = 1 << 26
+"""Memory that laying images side by side may take; one image takes what it must."""
 
 
 class Chains(NamedTuple):
@@ -29,7 +31,7 @@ class Chains(NamedTuple):
     Attributes
     ----------
     counts
-        int32, shape ``(n_offset, n_levels, n_levels + longest)``, second axis rank - 1. State 0: the voxel before is
+        int32, shape ``(n_offset, n_levels, n_states)``, second axis rank - 1. State 0: the voxel before is
         outside the region; 1 to n_levels: it has that other rank; n_levels + r: it has the same rank, and r voxels
         of it come before without a gap.
 
@@ -78,7 +80,7 @@ class Chains(NamedTuple):
         return np.asarray(self.counts[:, :, 1:].any(axis=(1, 2)))
 
 
-def count_chains(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest: int) -> list[Chains]:
+def count_chains(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest: int | None) -> list[Chains]:
     """Count what comes before each voxel along each offset.
 
     Parameters
@@ -88,41 +90,61 @@ def count_chains(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest
     offsets
         Offsets ``(dz, dy, dx)`` that lead forward in raster order, shape ``(n_offset, 3)``.
     longest
-        Longest run that fits: the longest side of the region's box.
+        Longest run that fits: the longest side of the region's box. None: only `Chains.pairs` is wanted; then no run
+        is followed, which takes less time and memory.
+
+    Raises
+    ------
+    ValueError
+        States do not fit into 16 bits: `longest` and the number of levels are more than 65535 together.
 
     """
-    return [chains for group in _groups(grids, longest) for chains in _count_group(group, offsets, longest)]
+    if max(grid.n_levels for grid in grids) + (longest or 1) > np.iinfo(np.uint16).max:
+        raise ValueError(f"runs of up to {longest} voxels and the grey levels take more than 65535 states")
+    return [chains for group in _groups(grids, offsets, longest) for chains in _count_group(group, offsets, longest)]
 
 
-def _n_counter(grid: LevelGrid, longest: int) -> int:
-    return (grid.n_levels + 1) * (grid.n_levels + longest)
+def _n_states(grid: LevelGrid, longest: int | None) -> int:
+    return grid.n_levels + (2 if longest is None else longest)
 
 
-def _groups(grids: Sequence[LevelGrid], longest: int) -> Iterator[Sequence[LevelGrid]]:
+def _groups(
+    grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest: int | None
+) -> Iterator[Sequence[LevelGrid]]:
+    z, y, x = grids[0].box.shape
+    kept = (int(offsets[:, 0].max()) + 1) * y * x
+    n_byte = 2 * (z * y * x + kept + (0 if longest is None else len(offsets) * kept))
+    most = max(1, _MOST_BYTES // n_byte)
     first, n_counter = 0, 0
     for k, grid in enumerate(grids):
-        n_counter += _n_counter(grid, longest)
-        if n_counter > _MOST_COUNTERS and k > first:
+        own = (grid.n_levels + 1) * _n_states(grid, longest)
+        if k > first and (k - first == most or n_counter + own > _MOST_COUNTERS):
             yield grids[first:k]
-            first, n_counter = k, _n_counter(grid, longest)
+            first, n_counter = k, 0
+        n_counter += own
     yield grids[first:]
 
 
-def _count_group(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest: int) -> Iterator[Chains]:
+def _count_group(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest: int | None) -> Iterator[Chains]:
     box = grids[0].box
     levels = np.array([grid.n_levels for grid in grids])
     # An image's counters are rows of states, one a rank; that of rank 0 is for voxels between those of the region.
-    states = levels + longest
-    ends = np.cumsum((levels + 1) * states)
+    n_states = np.array([_n_states(grid, longest) for grid in grids])
+    ends = np.cumsum((levels + 1) * n_states)
     starts = np.append(0, ends[:-1])
     counts = np.zeros((len(offsets), ends[-1]), dtype=np.int32)
     images = _Images(
         np.tile(levels.astype(np.uint16), box.shape[2]),
-        np.tile(states.astype(np.uint32), box.shape[2]),
+        np.tile(n_states.astype(np.uint32), box.shape[2]),
         np.tile(starts.astype(np.uint32), box.shape[2]),
     )
+    _, y, x = box.shape
     n_kept = int(offsets[:, 0].max()) + 1
-    _count_chains(np.stack([grid.flat for grid in grids]), box.rows, box.shape, offsets, n_kept, images, counts)
+    ranks = np.zeros((n_kept, y * x * len(grids)), dtype=np.uint16)
+    # Old states need no clearing as old ranks do: one is looked at only where a rank was laid, and then it is new.
+    states = np.zeros((0 if longest is None else len(offsets), *ranks.shape), dtype=np.uint16)
+    flats = np.stack([grid.flat for grid in grids])
+    _count_chains(flats, box.rows, (y, x), offsets, images, ranks, states, counts)
     for start, end, n_levels in zip(starts, ends, levels, strict=True):
         yield Chains(counts[:, start:end].reshape(len(offsets), n_levels + 1, -1)[:, 1:])
 
@@ -150,20 +172,24 @@ class _Images(NamedTuple):
 def _count_chains(
     flats: NDArray[np.uint16],
     rows: NDArray[np.int64],
-    shape: tuple[int, int, int],
+    plane_shape: tuple[int, int],
     offsets: NDArray[np.int64],
-    n_kept: int,
     images: _Images,
+    ranks: NDArray[np.uint16],
+    states: NDArray[np.uint16],
     counts: NDArray[np.int32],
 ) -> None:
-    """Walk through the box row by row, keeping the `n_kept` planes that the offsets reach back to."""
+    """Walk through the box row by row, keeping in `ranks` and `states` the planes that the offsets reach back to.
+
+    Without room for `states` no run is followed: each is as if it began at the voxel before.
+    """
     n_image = flats.shape[0]
-    _, ny, nx = shape
+    n_kept = ranks.shape[0]
+    ny, nx = plane_shape
     plane = ny * nx
-    ranks = np.zeros((n_kept, plane * n_image), dtype=np.uint16)
-    states = np.zeros((len(offsets), n_kept, plane * n_image), dtype=np.uint16)
     first_key = np.empty(nx * n_image, dtype=np.uint32)
     keys = np.empty(nx * n_image, dtype=np.uint32)
+    unused = np.empty(nx * n_image, dtype=np.uint16)
     z = -1
     for row in range(len(rows)):
         first, length = rows[row]
@@ -176,12 +202,14 @@ def _count_chains(
         _lay(flats, first, here)
         for k in range(n):
             first_key[k] = images.start[k] + here[k] * images.n_states[k]
+        state, state_there = unused[:n], images.n_levels[:n]
         for d in range(len(offsets)):
             dz, dy, dx = offsets[d]
             then = now - (dy * nx + dx) * n_image
             there = ranks[(z - dz) % n_kept, then : then + n]
-            state_there = states[d, (z - dz) % n_kept, then : then + n]
-            state = states[d, z % n_kept, now : now + n]
+            if len(states):
+                state = states[d, z % n_kept, now : now + n]
+                state_there = states[d, (z - dz) % n_kept, then : then + n]
             _step(here, there, state_there, images.n_levels, first_key, state, keys)
             _count(keys[:n], counts[d])
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 def half_offsets(distances: tuple[int, ...], across: int | None = None) -> NDArray[np.int64]:
     """Return the offsets ``(dz, dy, dx)`` at the given Chebyshev distances, one of each opposite pair.
 
-    Shape ``(n, 3)``: 13 for distance 1, 62 more for distance 2. The first non-zero component is positive, so the
+    Shape ``(n, 3)``: 13 for distance 1, 49 more for distance 2. The first non-zero component is positive, so the
     neighbour comes later in raster order; pyradiomics lists them in the same order. With `across`, only those in the
     plane at right angles to that axis: 4 for distance 1.
     """

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from hgpscale.cohort import labels_of, open_image, read_image, read_labels, read_mask
+from hgpscale.cohort import images, labels_of, open_image, read_image, read_labels, read_mask
 from hgpscale.cohort.masks import uncropped
 from hgpscale.errors import ImageError, MaskError
 from hgpscale.volume import Geometry
@@ -29,9 +29,9 @@ SPARSE = arrays(
 )
 
 
-@given(array=SPARSE, ending=st.sampled_from(ENDINGS))
+@given(array=SPARSE, ending=st.sampled_from(ENDINGS), planes=st.integers(1, 7))
 def test_the_smallest_box_that_holds_all_labels_is_kept(
-    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, ending: str
+    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, ending: str, planes: int
 ) -> None:
     mask = sitk.GetImageFromArray(array)
     mask.SetSpacing((0.7, 0.8, 2.0))
@@ -39,7 +39,10 @@ def test_the_smallest_box_that_holds_all_labels_is_kept(
     sitk.WriteImage(mask, str(path))
     used = np.argwhere(array)
     size = (np.ptp(used, axis=0) + 1).tolist() if used.size else [1, 1, 1]
-    for labels in (read_labels(path)[0], labels_of(mask)):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "_SLAB", planes * array[0].nbytes)
+        read = read_labels(path)[0]
+    for labels in (read, labels_of(mask)):
         assert list(labels.array.shape) == size
         np.testing.assert_array_equal(uncropped(labels).array, array)
     np.testing.assert_array_equal(read_mask(path)[0].array, array)

@@ -15,7 +15,7 @@ from cohort_files import SIZE, SOUND, VOXELS, meta_bytes, nifti_bytes, nrrd_byte
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hgpscale.cohort import open_image, read_image, read_parts
+from hgpscale.cohort import images, open_image, read_image, read_parts
 from hgpscale.errors import ImageError
 from hgpscale.volume import Box
 
@@ -37,12 +37,19 @@ def crop(array: np.ndarray, box: Box) -> np.ndarray:
     return array[tuple(slice(a, b) for a, b in zip(*box, strict=True))]
 
 
-@given(name=st.sampled_from(sorted(SOUND)), wanted=st.lists(boxes(), max_size=4), entire=st.booleans())
+@given(
+    name=st.sampled_from(sorted(SOUND)),
+    wanted=st.lists(boxes(), max_size=4),
+    entire=st.booleans(),
+    planes=st.integers(0, SHAPE[0]),
+)
 def test_parts_are_crops_of_the_whole(
-    tmp_path_factory: pytest.TempPathFactory, name: str, wanted: list[Box], entire: bool
+    tmp_path_factory: pytest.TempPathFactory, name: str, wanted: list[Box], entire: bool, planes: int
 ) -> None:
     path = write(tmp_path_factory.mktemp("parts"), name, SOUND[name])
-    parts, digest = read_parts(open_image(path), wanted, entire=entire)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "_SLAB", planes * WHOLE[0].nbytes)
+        parts, digest = read_parts(open_image(path), wanted, entire=entire)
     assert digest == (hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if entire else "")
     for part, box in zip(parts, wanted, strict=True):
         assert part.array.dtype == np.int16

@@ -94,9 +94,9 @@ def test_runs(box: Array) -> None:
         assert {(i + 1, j + 1): n for (i, j), n in np.ndenumerate(found[d]) if n} == dict(expected)
 
 
-@pytest.mark.parametrize("most", [1, chains._MOST_COUNTERS])
+@pytest.mark.parametrize("budget", ["_MOST_COUNTERS", "_MOST_BYTES", None])
 @given(ranked_boxes(), st.lists(st.permutations(range(1, 5)), min_size=1, max_size=4), ACROSS)
-def test_images_side_by_side(most: int, box: Array, orders: list[list[int]], across: int | None) -> None:
+def test_images_side_by_side(budget: str | None, box: Array, orders: list[list[int]], across: int | None) -> None:
     """Counting several images of a region at once, or in groups, is counting each by itself."""
     shown = []
     for n_levels, order in enumerate(orders, start=1):
@@ -105,10 +105,19 @@ def test_images_side_by_side(most: int, box: Array, orders: list[list[int]], acr
     grids = [grid_of(levels, 2) for levels in shown]
     offsets, longest = half_offsets((1, 2), across), max(box.shape)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chains, "_MOST_COUNTERS", most)
+        if budget:
+            patch.setattr(chains, budget, 1)
         together = count_chains(grids, offsets, longest)
-    for found, grid in zip(together, grids, strict=True):
+        pairs = count_chains(grids, offsets, None)
+    for found, only_pairs, grid in zip(together, pairs, grids, strict=True):
         np.testing.assert_array_equal(found.counts, count_chains([grid], offsets, longest)[0].counts)
+        np.testing.assert_array_equal(only_pairs.pairs(), found.pairs())
+        np.testing.assert_array_equal(only_pairs.touching(), found.touching())
+
+
+def test_runs_that_16_bits_cannot_tell_apart_are_refused() -> None:
+    with pytest.raises(ValueError, match="65535 states"):
+        count_chains([grid_of(np.ones((1, 1, 1), dtype=int))], half_offsets((1,)), 70_000)
 
 
 @given(ranked_boxes(), ACROSS)
