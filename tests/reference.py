@@ -47,7 +47,10 @@ def reference_features(
     image_types: ImageTypes = ORIGINAL,
     features: Mapping[str, Any] | None = None,
 ) -> dict[str, complex] | None:
-    """Return pyradiomics' features, of the default classes unless `features` chooses some, or None where it refuses."""
+    """Return pyradiomics' features, of the default classes unless `features` chooses some, or None where it refuses.
+
+    Where a class has no room for any neighbour, its C code ends the extraction: then there is none.
+    """
     radiomics()
     from radiomics.featureextractor import RadiomicsFeatureExtractor
 
@@ -59,10 +62,11 @@ def reference_features(
             extractor.enabledFeatures = dict(features)
         try:
             return {name: complex(value) for name, value in extractor.execute(image, mask, label=label).items()}
-        except (ValueError, RuntimeError) as error:
-            # Its refusals are ValueErrors; the C code says this of a region without room for any neighbour.
-            if isinstance(error, ValueError) or "angle count" in str(error):
-                return None
+        except ValueError:
+            return None
+        except RuntimeError as error:
+            if "angle count" in str(error):
+                return {}
             raise
 
 
@@ -119,6 +123,13 @@ def differences(theirs: Mapping[str, complex], ours: Mapping[str, float]) -> dic
     return wrong
 
 
+def _classes_without_values(ours: Mapping[str, float]) -> set[str]:
+    """Return image type and class of those whose features are all NaN."""
+    classes = {name.rsplit("_", 1)[0] for name in ours}
+    valued = {name.rsplit("_", 1)[0] for name, value in ours.items() if not np.isnan(value)}
+    return classes - valued
+
+
 def assert_same(
     image: sitk.Image,
     mask: sitk.Image,
@@ -132,6 +143,9 @@ def assert_same(
     ours = our_features(image, mask, setting, label, image_types, features)
     if currently_in_test_context():
         event("refused" if theirs is None else "compared")
+    if theirs == {}:
+        assert ours is None or _classes_without_values(ours), "pyradiomics finds no room for a neighbour, hgpscale does"
+        return
     if theirs is None or ours is None:
         assert (theirs is None) == (ours is None), f"pyradiomics: {theirs is not None}, hgpscale: {ours is not None}"
         return

@@ -59,6 +59,13 @@ def test_planes_and_weights(phantom: Phantom, setting: dict[str, Any]) -> None:
     assert_same(*phantom, setting)
 
 
+def test_a_region_too_small_for_its_distance() -> None:
+    """pyradiomics refuses the lesion, hgpscale only the classes that look that far."""
+    voxels = np.pad(np.arange(0, 240, 30, dtype=np.int16).reshape(2, 2, 2), 3)
+    region = np.pad(np.ones((2, 2, 2), np.uint8), 3)
+    assert_same(sitk.GetImageFromArray(voxels), sitk.GetImageFromArray(region), {"distances": [2]})
+
+
 @pytest.fixture
 def _own_tolerance() -> Iterator[None]:
     """Take back what pyradiomics' geometryTolerance sets in SimpleITK for the whole process."""
