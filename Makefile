@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
 NEEDS := $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test soak lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /make \1	/p' $(firstword $(MAKEFILE_LIST))
@@ -22,6 +22,9 @@ demo: $(VENV)/.package ## make a synthetic cohort, extract it and show how to go
 
 test: $(VENV)/.tests ## run all tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.tests ## kill extracting processes a hundred times at random (20 minutes)
+	@HGPSCALE_SOAK_KILLS=100 $(BIN)/python -m pytest tests/soak $(ARGS)
 
 lint: $(VENV)/.lint ## check style and types
 	@$(BIN)/ruff check

@@ -12,7 +12,7 @@ from hgpscale._version import __version__
 
 if TYPE_CHECKING:
     from hgpscale.cohort import check_cohort, read_manifest
-    from hgpscale.cube import export, open_cube, status
+    from hgpscale.cube import export, import_table, open_cube, pack, status, verify
     from hgpscale.engine import extract
     from hgpscale.settings import Settings
     from hgpscale.single import extract_lesion
@@ -23,9 +23,12 @@ _HOME = {
     "export": "hgpscale.cube",
     "extract": "hgpscale.engine",
     "extract_lesion": "hgpscale.single",
+    "import_table": "hgpscale.cube",
     "open_cube": "hgpscale.cube",
+    "pack": "hgpscale.cube",
     "read_manifest": "hgpscale.cohort",
     "status": "hgpscale.cube",
+    "verify": "hgpscale.cube",
 }
 
 __all__ = [
@@ -35,9 +38,12 @@ __all__ = [
     "export",
     "extract",
     "extract_lesion",
+    "import_table",
     "open_cube",
+    "pack",
     "read_manifest",
     "status",
+    "verify",
 ]
 
 

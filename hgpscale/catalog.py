@@ -287,6 +287,15 @@ FAMILIES: dict[str, Family] = {
 SHAPE_FAMILIES = ("shape", "shape2D")
 """Measured on the mask alone, so once for all image types."""
 
+TABLE = "table"
+"""Family of the columns of an imported table that no pyradiomics name explains."""
+
+
+def is_of_region(family: str) -> bool:
+    """Whether there is one vector a region, the same for every image type; it stands under `ORIGINAL`."""
+    return family in SHAPE_FAMILIES or family == TABLE
+
+
 DEFAULT_FAMILIES = tuple(name for name in FAMILIES if name != "shape2D")
 """What is computed where nothing is chosen; shape2D needs a region of one slice and `force2D`."""
 
@@ -350,14 +359,14 @@ IMAGE_TYPES: dict[str, ImageType] = {
 
 
 def flat_name(image_type: str, family: str, feature: str) -> str:
-    """Return pyradiomics' name of a column, as in ``original_glcm_Contrast``."""
-    return f"{image_type}_{family}_{feature}"
+    """Return pyradiomics' name of a column, as in ``original_glcm_Contrast``; an imported column keeps its own."""
+    return feature if family == TABLE else f"{image_type}_{family}_{feature}"
 
 
 CUBE_NAMES = (
     *("lesion", "segmentation", "region", "image_type", "family"),
     *("image", "image_path", "mask", "label", "requested_label", "roi"),
-    *("image_digest", "mask_digest", "state", "error", "zarr.json"),
+    *("image_digest", "mask_digest", "state", "error", "zarr.json", TABLE, f"{TABLE}_feature"),
 )
 """What a cube's folder, or a table exported from it, holds besides the families and the manifest's own columns."""
 
@@ -372,16 +381,29 @@ def reserved_names() -> frozenset[str]:
 
 _IMAGE_NAME = re.compile(
     "original|square|squareroot|logarithm|exponential|gradient|lbp-2D|lbp-3D-(m[0-9]+|k)"
-    "|wavelet[0-9]*-[LH]{2,3}|log-sigma-[0-9a-z-]+-mm-3D",
-    re.IGNORECASE,
+    "|wavelet[0-9]*-[LH]{2,3}|log-sigma-[0-9a-z-]+-mm-3D"
 )
+_IMAGE_NAME_OF_ANY_CASE = re.compile(_IMAGE_NAME.pattern, re.IGNORECASE)
 
 
 def is_feature_name(name: str) -> bool:
     """Whether a column of a flat table could have this name, whatever its case."""
     image, _, feature = name.partition("_")
     known = {f"{family.name}_{feature}".casefold() for family in FAMILIES.values() for feature in family.names}
-    return feature.casefold() in known and _IMAGE_NAME.fullmatch(image) is not None
+    return feature.casefold() in known and _IMAGE_NAME_OF_ANY_CASE.fullmatch(image) is not None
+
+
+def parts_of_name(column: str) -> tuple[str, str, str, str] | None:
+    """Split the name of a flat table's column, written as pyradiomics does, with anything before it.
+
+    Returns what stands before (with the underscores that part it), image type, family and feature; None where the
+    cube has no place for it: another case, an unknown or removed feature, shape of a filtered image.
+    """
+    image, family, feature = ("", "", *column.rsplit("_", 3))[-3:]
+    known = family in FAMILIES and feature in FAMILIES[family].names and _IMAGE_NAME.fullmatch(image) is not None
+    if not known or (is_of_region(family) and image != ORIGINAL):
+        return None
+    return column.removesuffix(flat_name(image, family, feature)), image, family, feature
 
 
 def column_problems(names: Iterable[str]) -> list[str]:

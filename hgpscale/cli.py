@@ -12,7 +12,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -77,7 +77,13 @@ _Manifest = Annotated[
         show_default=False,
     ),
 ]
-_Cube = Annotated[Path, typer.Argument(metavar="CUBE", help="Feature cube, a zarr folder.", show_default=False)]
+_Cube = Annotated[
+    str,
+    typer.Argument(metavar="CUBE", help="Feature cube, a zarr folder or s3://bucket/key.zarr.", show_default=False),
+]
+_BreakLock = Annotated[
+    bool, typer.Option("--break-lock", help="Take the cube from another run, which must be known to be gone.")
+]
 _Settings = Annotated[
     Path | None,
     typer.Option(metavar="FILE.yaml", help="pyradiomics parameter file.", show_default="pyradiomics' defaults"),
@@ -129,11 +135,11 @@ def check(cohort: _Manifest, settings: _Settings = None) -> None:
     Reads no voxels and writes nothing. Exit status 1 if there is any problem.
     """
     from hgpscale.cohort import check_cohort, read_manifest
-    from hgpscale.report.tables import file_counter, print_problems
+    from hgpscale.report.tables import counter, print_problems
     from hgpscale.settings import Settings
 
     rows = read_manifest(cohort)
-    with file_counter() as on_progress:
+    with counter("files") as on_progress:
         problems = check_cohort(rows, Settings.of(settings), on_progress)
     print_problems(problems, rows)
     raise typer.Exit(1 if problems else 0)
@@ -157,16 +163,25 @@ def extract(
         bool,
         typer.Option(
             "--retry-failed",
-            help="Try the rows again that failed in an earlier run, with all other lesions of the same scans.",
+            help="Try again what failed in an earlier run.",
         ),
     ] = False,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="Compute anew what was made of other files, settings or numeric versions than now; reads all files.",
+        ),
+    ] = False,
+    break_lock: _BreakLock = False,
     quiet: _Quiet = False,
 ) -> None:
     """Extract the features of every lesion of a cohort that the cube does not hold yet.
 
     Can be stopped at any moment: the same command goes on with what is
-    missing. Where a lesion fails, it is listed, the others are done, and the
-    exit status is 1.
+    missing. More lesions, raters, image types or feature classes are added to
+    the cube that is there. Where a lesion fails, it is listed, the others are
+    done, and the exit status is 1.
     """
     from rich.console import Console
 
@@ -182,6 +197,8 @@ def extract(
             workers=workers,
             scheduler=scheduler,
             retry_failed=retry_failed,
+            update=update,
+            break_lock=break_lock,
             on_event=None if quiet else on_event,
         )
     print_summary(summary, quiet=quiet)
@@ -203,13 +220,98 @@ def export(
     table: Annotated[
         Path, typer.Argument(metavar="TABLE", help="File to write: .csv or .parquet.", show_default=False)
     ],
+    layout: Annotated[
+        Literal["wide", "tidy", "pyradiomics"],
+        typer.Option(
+            help="A row a lesion, a row a number, or a row a mask as pyradiomics' batch command writes it.",
+        ),
+    ] = "wide",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TABLE if it is there.")] = False,
 ) -> None:
-    """Write a cube as a flat table, a row for each lesion; empty cells are what failed or is pending."""
+    """Write a cube as a flat table; empty cells are what failed or is pending."""
     from hgpscale.cube import export, status
     from hgpscale.report.tables import print_export
 
-    print_export(export(cube, table, overwrite=overwrite), status(cube))
+    print_export(export(cube, table, layout=layout, overwrite=overwrite), status(cube))
+
+
+@app.command(epilog="Example: [bold]hgpscale verify cube.zarr --inputs data[/bold]")
+def verify(
+    cube: _Cube,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder that relative paths of scans and masks start from: the manifest's.",
+            show_default="the cube's own folder",
+        ),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Make the records pending that something is wrong with; extract does them anew."),
+    ] = False,
+    break_lock: _BreakLock = False,
+) -> None:
+    """Read a whole cube and say what is wrong in it, and which records that hits.
+
+    Checks checksums, shapes and metadata, states against values, and the
+    digests of scans and masks that are found. Exit status 1 if anything is
+    wrong and not repaired.
+    """
+    from hgpscale.cube import verify
+    from hgpscale.report.cubes import print_verification
+    from hgpscale.report.tables import counter
+
+    with counter("blocks") as on_progress:
+        found = verify(cube, inputs=inputs, repair=repair, break_lock=break_lock, on_progress=on_progress)
+    print_verification(found)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command(epilog="Example: [bold]hgpscale pack cube.zarr[/bold]")
+def pack(
+    cube: _Cube,
+    packed: Annotated[
+        str | None,
+        typer.Argument(metavar="PACKED", help="Where to write it.", show_default="CUBE with .packed before .zarr"),
+    ] = None,
+) -> None:
+    """Write a sealed copy of a cube for sharing: few files, metadata in one place; it takes no more records."""
+    from hgpscale.cube import pack
+    from hgpscale.report.cubes import print_packed
+    from hgpscale.report.tables import counter
+
+    with counter("arrays") as on_progress:
+        print_packed(pack(cube, packed, on_progress=on_progress))
+
+
+@app.command(
+    "import-table", epilog="Example: [bold]hgpscale import-table features.csv cube.zarr --id ID --target Target[/bold]"
+)
+def import_table(
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="Features: .csv, .csv.gz, .gz or .parquet.", show_default=False)
+    ],
+    cube: _Cube,
+    id_column: Annotated[str, typer.Option("--id", metavar="COL", help="Column that names the lesion of each row.")],
+    patient: Annotated[
+        str | None, typer.Option(metavar="COL", help="Column that names the patient.", show_default="--id")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COL", help="Column that is no feature but to be predicted; may be repeated."),
+    ] = None,
+) -> None:
+    """Make a cube of a table of features that another program wrote, and list what went where.
+
+    Columns named as pyradiomics does, with or without a prefix, become
+    features; the prefix is the region, or is dropped where it is the only one.
+    Other columns of numbers go to the family table, text is carried along.
+    """
+    from hgpscale.cube import import_table
+    from hgpscale.report.cubes import print_imported
+
+    print_imported(import_table(table, cube, id_column=id_column, patient=patient, targets=target or ()))
 
 
 def main() -> None:

@@ -110,7 +110,7 @@ class Failure:
     ----------
     stage
         The step that failed: ``read``, ``geometry``, ``mask``, ``voxels``, ``filter``, ``features``, ``worker`` (its
-        process died) or ``run`` (an unexpected error, see the log).
+        process died), ``run`` (an unexpected error, see the log) or ``table`` (an imported table has no such number).
     reason
         One line for a person: what was expected, what was found, what to do.
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hgpscale.catalog import ORIGINAL, REGIONS, SHAPE_FAMILIES
+from hgpscale.contents import Key
 from hgpscale.errors import Failure, HgpscaleError, VoxelError
 from hgpscale.features import Footprint, Region, compute
 from hgpscale.filters import FILTERS
 from hgpscale.prepare.prepared import Prepared, prepare
-from hgpscale.record import Key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,12 +13,12 @@ import numpy as np
 from hgpscale.catalog import flat_name
 from hgpscale.cohort import labels_of, open_image, read_labels, read_parts
 from hgpscale.cohort.images import ImageFile
+from hgpscale.contents import Contents
 from hgpscale.engine.tasks import compute_named, naming
 from hgpscale.errors import ImageError
 from hgpscale.filters import require_packages
 from hgpscale.prepare.cut import Cut, plan, take
 from hgpscale.prepare.scan import needs_scan, scan_statistics
-from hgpscale.record import expected_keys
 from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, Volume
 
@@ -76,7 +76,7 @@ def extract_lesion(
         warnings.warn(f"{mask_name}: {what}: {failure}", UserWarning, stacklevel=2)
     return {
         flat_name(image_type, family, feature): float(values[key][at]) if key in values else float("nan")
-        for key in expected_keys(chosen)
+        for key in Contents.of(chosen).keys
         for _, image_type, family in [key]
         for at, feature in enumerate(chosen.features[family])
     }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import s3_server
 from hypothesis import HealthCheck, settings
 
 # Compiling a kernel takes seconds once; that is no reason to call an example slow.
@@ -21,3 +24,29 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans: {folder} is not a folder; set HGPSCALE_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """URL of an S3 server on this machine."""
+    with s3_server.serving() as url:
+        yield url
+
+
+@pytest.fixture
+def s3_bucket(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of a bucket on that server, which the environment now points to, also that of new processes."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {**s3_server.KEYS, "AWS_ENDPOINT_URL": s3_url}.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.BUCKET}"
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str | Path]:
+    """Give fresh places for cubes by name: ``place("a.zarr")``, on disk and on S3."""
+    if request.param == "local":
+        return lambda name: tmp_path / name
+    folder = f"{request.getfixturevalue('s3_bucket')}/{uuid4().hex}"
+    return lambda name: f"{folder}/{name}"

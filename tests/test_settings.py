@@ -12,8 +12,8 @@ from hypothesis import given
 from strategies import texture_settings
 
 from hgpscale.catalog import FAMILIES, IMAGE_TYPES
+from hgpscale.contents import image_names
 from hgpscale.errors import SettingsError
-from hgpscale.record import image_names
 from hgpscale.settings import Settings
 
 

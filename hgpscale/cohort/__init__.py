@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hgpscale.cohort.check import Problem, check_cohort
-from hgpscale.cohort.images import open_image, read_image, read_parts
+from hgpscale.cohort.images import file_digest, open_image, read_image, read_parts
 from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
 from hgpscale.cohort.masks import labels_of, read_labels, read_mask
 
@@ -12,6 +12,7 @@ __all__ = [
     "LesionRow",
     "Problem",
     "check_cohort",
+    "file_digest",
     "labels_of",
     "open_image",
     "read_image",

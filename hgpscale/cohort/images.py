@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from hgpscale.volume import Box, Geometry, Volume
 _STREAMED = ("raw", "gzip", "zlib")
 _SLAB = 1 << 17
 """Bytes that are read at a time, or one plane where that is more: few enough to stay in the processor's cache."""
+_PIECE = 1 << 20
+"""Bytes that are read at a time for a digest alone."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,26 @@ def read_parts(image: ImageFile, boxes: Sequence[Box], *, entire: bool) -> tuple
         # Where the last plane was needed, the end of the stream costs nothing.
         digest = stream.finish() if entire or last == geometry.size[0] else ""
     return parts, digest
+
+
+def file_digest(path: str | Path) -> str:
+    """Return the digest of an image's or a mask's files, as `VoxelStream.finish` gives it, without their voxels.
+
+    Raises
+    ------
+    ImageError
+        The file is missing or cannot be used, as of `open_image`.
+
+    """
+    header = open_image(path, several=True).header
+    assert header.voxels is not None, "open_image refuses a file without voxels"
+    digest = hashlib.blake2b(digest_size=16)
+    with about(header):
+        for file in dict.fromkeys((header.path, header.voxels.path)):
+            with file.open("rb", buffering=0) as opened:
+                while piece := opened.read(_PIECE):
+                    digest.update(piece)
+    return digest.hexdigest()
 
 
 def read_image(path: str | Path) -> tuple[Volume, str]:

@@ -73,7 +73,7 @@ def _read_csv(path: Path) -> Table:
             header = next(reader, None)
             if not header:
                 raise ManifestError(f"{path}: the file is empty; expected a header and a row for each lesion")
-            table = Table(_without_empty_end([name.strip() for name in header], 1), [], [], [])
+            table = Table(without_empty_end([name.strip() for name in header], 1), [], [], [])
             line = reader.line_num + 1
             for cells in reader:
                 # a quoted cell can span lines: the row starts on the line after the last one's end
@@ -91,7 +91,7 @@ def _read_csv(path: Path) -> Table:
 def _add_row(table: Table, cells: list[str], line: int) -> None:
     if not any(cells):
         return
-    cells = _without_empty_end(cells, len(table.columns))
+    cells = without_empty_end(cells, len(table.columns))
     if len(cells) != len(table.columns):
         table.problems.append((line, f"it has {len(cells)} cells, the header has {len(table.columns)}"))
         return
@@ -99,7 +99,7 @@ def _add_row(table: Table, cells: list[str], line: int) -> None:
     table.lines.append(line)
 
 
-def _without_empty_end(cells: list[str], keep: int) -> list[str]:
+def without_empty_end(cells: list[str], keep: int) -> list[str]:
     """Drop empty cells at the end, down to `keep`: spreadsheets write columns that were once touched."""
     while len(cells) > keep and not cells[-1]:
         cells = cells[:-1]
@@ -127,11 +127,12 @@ def _read_parquet(path: Path) -> Table:
     }
     table = Table([names[i] for i in kept], [], [], [], frozenset(numeric))
     for number, values in enumerate(zip(*columns, strict=True)):
-        _add_row(table, [_text(value) for value in values], number + 2)
+        _add_row(table, [text_of(value) for value in values], number + 2)
     return table
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return a cell of Parquet as text, '' where it is empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

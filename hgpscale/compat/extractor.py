@@ -17,10 +17,10 @@ from hgpscale.catalog import FAMILIES, IMAGE_TYPES, flat_name
 from hgpscale.compat.diagnostics import diagnostics
 from hgpscale.compat.request import Request, understand
 from hgpscale.compat.scan import read_whole
+from hgpscale.contents import Key
 from hgpscale.engine.tasks import compute_named
 from hgpscale.errors import Failure, FilterError, SettingsError, VoxelBasedError
 from hgpscale.parameters import SECTIONS, read_parameters, refuse_unknown
-from hgpscale.record import Key
 from hgpscale.single import cut_lesion, name_of
 
 if TYPE_CHECKING:

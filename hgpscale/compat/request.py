@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hgpscale.catalog import FAMILIES, IMAGE_TYPES, ORIGINAL, REGIONS, SHAPE_FAMILIES
+from hgpscale.contents import Key
 from hgpscale.filters import FILTERS, missing
 from hgpscale.parameters import PER_IMAGE_TYPE, VOXEL_SETTINGS
-from hgpscale.record import Key
 from hgpscale.settings import Settings
 
 

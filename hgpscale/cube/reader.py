@@ -1,158 +1,76 @@
-"""Open a cube as a lazy xarray dataset; its accessor `.hgp` turns what is selected of it into flat tables."""
+"""Open a cube as a lazy xarray dataset."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import pandas as pd
+import dask.array as da
 import xarray as xr
+import zarr
 
-from hgpscale.catalog import flat_name
 from hgpscale.cube import schema
-from hgpscale.record import expected_keys
+from hgpscale.cube.head import Head, open_root
+from hgpscale.cube.tables import Tables
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+__all__ = ["Tables", "open_cube"]
 
-_PAIR = ("lesion", "segmentation")
-_CELL = (*_PAIR, "region", "image_type", "family")
+_LESIONS_A_TASK = 4 * schema.LESION_CHUNK
+"""Lesions that one task of Dask reads, of one family on one image type.
+
+Of a slice of a slice Dask reads whole tasks, so that larger ones make `batches` of a selection slow.
+"""
 
 
 def open_cube(path: str | Path) -> xr.Dataset:
-    """Open a cube; features are read when they are used, the manifest's own columns at once.
+    """Open a cube; whatever is not a label or a column of the manifest is read when it is used.
+
+    Of a cube that is not finished the states are read at once: what they call done is there, whatever a run adds later.
 
     Plain ``xarray.open_zarr(path, consolidated=False)`` opens it too. This checks the layout first, orders the
-    variables, and gives text as Python strings, because ``where`` and ``reindex`` of xarray have no missing
-    value for numpy's own string type. The columns are read at once so that they can select lesions:
+    variables, shows of a cube that a run is adding to what it was before, and gives text as Python strings, because
+    ``where`` and ``reindex`` of xarray have no missing value for numpy's own string type. The manifest's columns are
+    read at once so that they can select lesions: ``cube.hgp.select(centre="A")`` or
     ``cube.where(cube.centre == "A", drop=True)``.
+
+    Parameters
+    ----------
+    path
+        Its folder, or its address ``s3://bucket/key.zarr``.
 
     Returns
     -------
     xarray.Dataset
-        Dimensions ``lesion, segmentation, region, image_type, <family>_feature``; one float64 array a family;
-        `state`, `error` and what the manifest says. The accessor `.hgp` makes tables (`Tables`).
+        Dimensions ``lesion, segmentation, region, image_type, <family>_feature``; one float64 array a family, lazy
+        over Dask; `state`, `error` and what the manifest says. The accessor `.hgp` makes tables (`Tables`).
 
     Raises
     ------
     CubeError
-        Nothing is there, it is not a cube, or it has another layout version.
+        Nothing is there, it is not a cube, it has another layout version, or it is damaged.
 
     """
-    root = schema.open_root(path, read_only=True)
-    settings = schema.settings_of(root.attrs, path)
-    columns = schema.manifest_columns(root)
-    dataset = xr.open_zarr(root.store, consolidated=False, zarr_format=3)
-    text = {name: array.astype(object) for name, array in dataset.variables.items() if array.dtype.kind == "T"}
-    names = [variable.name for variable in schema.variables_of(settings)]
-    names[len(schema.VARIABLES) : len(schema.VARIABLES)] = columns
-    ordered: xr.Dataset = dataset.assign(text)[names]
-    return ordered.assign({name: ordered[name].compute() for name in columns})
+    root, head = open_root(path, read_only=True)
+    variables = {variable.name: _variable(root, variable, head) for variable in head.variables}
+    coordinates = {name: v for name, v in variables.items() if v.dims == (name,)}
+    data = {name: v for name, v in variables.items() if name not in coordinates}
+    return xr.Dataset(data, coordinates, head.attributes())
 
 
-@xr.register_dataset_accessor("hgp")  # type: ignore[no-untyped-call]
-class Tables:
-    """Flat tables of a cube, or of any selection of it by lesion, segmentation, region or image type.
-
-    Examples
-    --------
-    >>> cube = hgpscale.open_cube("cohort.zarr")  # doctest: +SKIP
-    >>> cube.where(cube.centre == "A", drop=True).hgp.to_frame()  # doctest: +SKIP
-
-    """
-
-    def __init__(self, dataset: xr.Dataset) -> None:
-        self._dataset = dataset
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row a lesion: what the manifest says, then the features by pyradiomics' names.
-
-        Columns are ``lesion, patient, image, mask, label, roi`` (roi only where one was given), the
-        manifest's other columns, then features such as ``original_glcm_Contrast``. A region other than
-        ``lesion``, and a segmentation where there are several, is a prefix, as in
-        ``RAD__rim__original_glcm_Contrast``; mask, label and roi carry the segmentation's too. What failed,
-        or is pending, is NaN; `failures` says why.
-        """
-        dataset = self._dataset.drop_vars(["state", "error", "image_digest", "mask_digest"], errors="ignore")
-        dataset = dataset.compute()
-        lesions = _labels(dataset, "lesion")
-        segmentations = _labels(dataset, "segmentation")
-        several = len(segmentations) > 1
-        columns = {name: _values(dataset, name, ("lesion",)) for name in dataset.attrs[schema.COLUMNS]}
-        front: dict[str, Any] = {"lesion": lesions}
-        if "patient" in columns:
-            front["patient"] = columns.pop("patient")
-        front["image"] = _values(dataset, "image_path", ("lesion",))
-        asked = _values(dataset, "requested_label", _PAIR)
-        for name, values in _by_segmentation(dataset).items():
-            for i, segmentation in enumerate(segmentations):
-                column = pd.Series(values[:, i])
-                if name == "label":  # of a failed row: what the manifest asked for, if anything
-                    column = column.where(column != 0, asked[:, i]).astype("Int64")
-                    column = column.mask(column == 0)
-                front[schema.prefix(segmentation, "lesion", several=several) + name] = column
-        names, blocks = self._features(dataset, segmentations)
-        features = pd.DataFrame(np.concatenate(blocks, axis=1), columns=names)
-        return pd.concat([pd.DataFrame({**front, **columns}), features], axis=1)
-
-    def records(self) -> pd.DataFrame:
-        """Return one row per lesion, segmentation, region, image type and family: its state and its error.
-
-        Only rows of the manifest and keys of the settings are listed.
-        """
-        dataset = self._dataset[["state", "error", "mask"]].compute()
-        labels = {dim: _labels(dataset, dim) for dim in _CELL}
-        keys = set(expected_keys(schema.settings_of(dataset.attrs)))
-        has_key = np.array(
-            [[[(r, i, f) in keys for f in labels["family"]] for i in labels["image_type"]] for r in labels["region"]]
-        )
-        has_row = _values(dataset, "mask", _PAIR) != ""
-        cells = np.nonzero(has_row[:, :, None, None, None] & has_key)
-        table = {dim: labels[dim][index] for dim, index in zip(_CELL, cells, strict=True)}
-        return pd.DataFrame(table | {name: _values(dataset, name, _CELL)[cells] for name in ("state", "error")})
-
-    def failures(self) -> pd.DataFrame:
-        """Return those of `records` that failed."""
-        records = self.records()
-        return records[records["state"] == schema.FAILED].reset_index(drop=True)
-
-    @staticmethod
-    def _features(dataset: xr.Dataset, segmentations: NDArray[Any]) -> tuple[list[str], list[NDArray[Any]]]:
-        """Return the names of the feature columns, and blocks of values ``(lesion, features of one key)``."""
-        names: list[str] = []
-        blocks: list[NDArray[Any]] = [np.empty((_labels(dataset, "lesion").size, 0))]
-        for segmentation in segmentations:
-            for region, image_type, family in expected_keys(schema.settings_of(dataset.attrs)):
-                chosen = {"segmentation": segmentation, "region": region, "image_type": image_type}
-                if family not in dataset or any(chosen[d] not in _labels(dataset, d) for d in ("region", "image_type")):
-                    continue
-                dim = f"{family}_feature"
-                array = dataset[family]
-                array = array.sel({d: label for d, label in chosen.items() if d in array.dims})
-                start = schema.prefix(segmentation, region, several=len(segmentations) > 1)
-                names += [start + flat_name(image_type, family, name) for name in _labels(dataset, dim)]
-                blocks.append(_ordered(array, ("lesion", dim)))
-        return names, blocks
-
-
-def _by_segmentation(dataset: xr.Dataset) -> dict[str, NDArray[Any]]:
-    """Return what the manifest says of each segmentation of a lesion, ``(lesion, segmentation)`` each."""
-    known = {name: _values(dataset, name, _PAIR) for name in ("mask", "label", "roi")}
-    if not (known["roi"] != "").any():
-        del known["roi"]
-    return known
-
-
-def _labels(dataset: xr.Dataset, dim: str) -> NDArray[Any]:
-    return np.atleast_1d(dataset[dim].values)
-
-
-def _values(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> NDArray[Any]:
-    return _ordered(dataset[name], dims)
-
-
-def _ordered(array: xr.DataArray, dims: tuple[str, ...]) -> NDArray[Any]:
-    """Return values with axes `dims`; one along which a single label was selected has length 1."""
-    missing = [dim for dim in dims if dim not in array.dims]
-    return np.asarray(array.expand_dims(missing).transpose(*dims).values)
+def _variable(root: zarr.Group, variable: schema.Variable, head: Head) -> xr.Variable:
+    array = root[variable.name]
+    counts = tuple(slice(size) for size in variable.shape(head.lengths))
+    values: Any
+    # A run may be writing: states are read before any number, so that what they call done is there.
+    is_snapshot = variable.name == "state" and not head.finished
+    if variable.name in head.columns or len(variable.dims) == 1 or is_snapshot:
+        values = array[counts]
+    else:
+        # Files of which each lesion has one are small: a task reads all.
+        lesions = _LESIONS_A_TASK if "region" in variable.dims else -1
+        chunks = [lesions, *(-1 if chunk > 1 else 1 for chunk in array.chunks[1:])]
+        values = da.from_array(array, chunks=chunks, name=False, inline_array=False, asarray=True)[counts]
+    if variable.dtype == "string":
+        values = values.astype(object)
+    attributes = {"long_name": variable.long_name, **variable.attributes}
+    return xr.Variable(variable.dims, values, attributes)

@@ -1,51 +1,45 @@
-"""The cube's layout as data: one table that creates a cube, checks one and describes its variables.
+"""The cube's arrays as data: one table that creates them, checks them and describes them.
 
-A cube is one zarr v3 group. Chunks have length 1 along every dimension except `lesion` and the features, so
-that lesions, segmentations, regions, image types and families can be added without rewriting what is there.
-Nothing that differs between two runs of the same work (times, host names, paths of the machine) is stored.
+Feature arrays have chunks of length 1 along every dimension except `lesion` and the features, so that lesions,
+segmentations, regions, image types and families can be added without rewriting what is there. Nothing that differs
+between two runs of the same work (times, host names, paths of the machine) is stored.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import zarr
-from zarr.codecs import ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from hgpscale._version import __version__
-from hgpscale.catalog import FAMILIES, SHAPE_FAMILIES
-from hgpscale.cube.store import local_path, open_store
-from hgpscale.errors import CubeError, SettingsError
-from hgpscale.record import expected_keys
-from hgpscale.settings import Settings
+from hgpscale.catalog import FAMILIES, TABLE, is_of_region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LAYOUT_VERSION = 1
-"""Raised when a cube made before can no longer be read or resumed."""
-
 LESION_CHUNK = 256
 """Lesions a chunk: few enough to rewrite at each flush, enough that a feature of 100 000 is few files."""
 
+LABEL_CHUNK = 16
+"""Image types and families whose states share a chunk: one small file instead of a hundred, rewritten as a whole."""
+
 PENDING, DONE, FAILED = "pending", "done", "failed"
 
-LAYOUT, VERSION, SETTINGS, COLUMNS = "hgpscale_layout", "hgpscale_version", "settings", "manifest_columns"
-"""Names of the attributes of the whole cube."""
+FINISHED = "finished"
+"""Attribute of a cube that says that nothing of it is pending."""
 
 MANIFEST_NAMES = {"image_path": "image", "requested_label": "label"}
 """Variables that hold a manifest column of another name."""
 
-_FILL: dict[str, Any] = {"string": "", "float64": math.nan, "int64": 0, "bool": False}
-_KINDS = {"string": "TO", "float64": "f", "int64": "i", "bool": "b"}  # numpy's kind codes
-# The level is fixed because the same data must give the same bytes; the checksum tells a damaged file.
-_COMPRESSOR = ZstdCodec(level=3, checksum=True)
+_FILL: dict[str, Any] = {"string": "", "float64": math.nan, "int64": 0}
+_KINDS = {"string": "TO", "float64": "f", "int64": "i"}  # numpy's kind codes
+# The level is fixed because the same data must give the same bytes; the checksum covers every byte of a chunk.
+CODECS = (ZstdCodec(level=3, checksum=False), Crc32cCodec())
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class Variable:
     name, dims
         Its name and the names of its dimensions; a coordinate is named as its only dimension.
     dtype
-        ``string`` (of variable length), ``float64``, ``int64`` or ``bool``.
+        ``string`` (of variable length), ``float64`` or ``int64``.
     long_name
         What it holds, for a person; stored as the attribute of that name.
     fill
@@ -74,40 +68,75 @@ class Variable:
     fill: Any = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def fill_value(self) -> Any:
+        """Value of what was never written."""
+        return _FILL[self.dtype] if self.fill is None else self.fill
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the array's shape for given lengths of the dimensions."""
+        return tuple(sizes[dim] for dim in self.dims)
+
     def create(self, root: zarr.Group, sizes: Mapping[str, int]) -> zarr.Array:
-        """Create the array, empty, with the lengths in `sizes`, and return it."""
+        """Create the array, empty, with the lengths in `sizes`, in place of any other of that name."""
+        shape = self.shape(sizes)
         return root.create_array(
             self.name,
-            shape=tuple(sizes[dim] for dim in self.dims),
-            chunks=tuple(_chunk(dim, sizes[dim]) for dim in self.dims),
+            shape=shape,
+            chunks=self.chunks(shape),
             dtype=self.dtype,
-            fill_value=_FILL[self.dtype] if self.fill is None else self.fill,
+            fill_value=self.fill_value,
             dimension_names=self.dims,
-            compressors=[_COMPRESSOR],
+            compressors=CODECS,
             attributes={"long_name": self.long_name, **self.attributes},
+            overwrite=True,
         )
 
-    def problem(self, root: zarr.Group) -> str:
-        """Say how the array in `root` differs from this description; empty where it does not."""
-        array = root.get(self.name)
+    def chunks(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of a chunk."""
+        return tuple(self._chunk(dim, size) for dim, size in zip(self.dims, shape, strict=True))
+
+    def _chunk(self, dim: str, size: int) -> int:
+        if dim == "lesion":
+            return LESION_CHUNK
+        if dim.endswith("_feature"):
+            return max(size, 1)
+        return LABEL_CHUNK if dim in ("image_type", "family") and self.dims == _CELL else 1
+
+    def problem(self, root: zarr.Group, sizes: Mapping[str, int]) -> str:
+        """Say how the array in `root` differs from this description; empty where it does not.
+
+        It may be longer than `sizes`: a run that adds to the cube may be under way, or have been killed.
+        """
+        try:
+            array = root[self.name]
+        except (KeyError, ValueError, TypeError, ArithmeticError) as error:  # whatever damaged JSON leads to
+            return f"variable {self.name!r} is missing, or its zarr.json is damaged ({type(error).__name__})"
         if not isinstance(array, zarr.Array):
-            return f"variable {self.name!r} is missing"
+            return f"variable {self.name!r} is not an array"
         if array.metadata.dimension_names != self.dims:
             return f"variable {self.name!r} has dimensions {array.metadata.dimension_names}, not {self.dims}"
         if array.dtype.kind not in _KINDS[self.dtype]:
             return f"variable {self.name!r} holds {array.dtype}, not {self.dtype}"
-        chunks = tuple(_chunk(dim, size) for dim, size in zip(self.dims, array.shape, strict=True))
-        return "" if array.chunks == chunks else f"variable {self.name!r} has chunks {array.chunks}, not {chunks}"
+        if any(has < wanted for has, wanted in zip(array.shape, self.shape(sizes), strict=True)):
+            return f"variable {self.name!r} has shape {array.shape}, not {self.shape(sizes)}"
+        if not _same(array.fill_value, self.fill_value):
+            return f"variable {self.name!r} has fill value {array.fill_value!r}, not {self.fill_value!r}"
+        if array.shards is None and array.chunks != self.chunks(array.shape):
+            return f"variable {self.name!r} has chunks {array.chunks}, not {self.chunks(array.shape)}"
+        if dict(array.attrs) != {"long_name": self.long_name, **self.attributes}:
+            return f"variable {self.name!r} has other attributes than the catalogue of this version"
+        return ""
 
 
-def _chunk(dim: str, size: int) -> int:
-    if dim == "lesion":
-        return LESION_CHUNK
-    return max(size, 1) if dim.endswith("_feature") else 1
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other) or (one != one and other != other)
 
 
 _PAIR = ("lesion", "segmentation")
 _CELL = (*_PAIR, "region", "image_type", "family")
+LABELS = _CELL
+"""The dimensions that can grow; each has a coordinate of that name."""
 
 VARIABLES: tuple[Variable, ...] = (
     Variable("lesion", ("lesion",), "string", "lesion, unique in the cohort"),
@@ -130,161 +159,51 @@ VARIABLES: tuple[Variable, ...] = (
 
 def family_variables(family: str, names: tuple[str, ...]) -> tuple[Variable, Variable]:
     """Return the two arrays of a family: the names of its features, and their values."""
-    known = FAMILIES[family]
-    features = {feature.name: feature for feature in known.features}
     dim = f"{family}_feature"
     # Shape is measured on the mask, so it is the same for every image type.
-    dims = (*_PAIR, "region", dim) if family in SHAPE_FAMILIES else (*_PAIR, "region", "image_type", dim)
-    about = {
-        "feature_units": [features[name].unit for name in names],
-        "ibsi_ids": [features[name].ibsi_id for name in names],
-        "ibsi_notes": [features[name].ibsi_note for name in names],
-        "sources": [features[name].source for name in names],
-    }
+    dims = (*_PAIR, "region", dim) if is_of_region(family) else (*_PAIR, "region", "image_type", dim)
+    if family == TABLE:
+        about: dict[str, Any] = {}
+        long_name = "Columns of an imported table"
+    else:
+        features = {feature.name: feature for feature in FAMILIES[family].features}
+        long_name = FAMILIES[family].long_name
+        about = {
+            "feature_units": [features[name].unit for name in names],
+            "ibsi_ids": [features[name].ibsi_id for name in names],
+            "ibsi_notes": [features[name].ibsi_note for name in names],
+            "sources": [features[name].source for name in names],
+        }
     return (
-        Variable(dim, (dim,), "string", f"{known.long_name}: features", attributes=about),
-        Variable(family, dims, "float64", known.long_name, attributes={"version": known.version}),
+        Variable(dim, (dim,), "string", f"{long_name}: features", attributes=about),
+        Variable(family, dims, "float64", long_name),
     )
 
 
-def column_variable(name: str, values: NDArray[Any]) -> Variable:
-    """Return the array of a manifest's own column, whose `values` come from `column_values`."""
-    dtype = {"f": "float64", "i": "int64", "b": "bool"}.get(values.dtype.kind, "string")
+def column_variable(name: str, dtype: str) -> Variable:
+    """Return the array of a manifest's own column."""
     return Variable(name, ("lesion",), dtype, f"column {name} of the manifest")
 
 
 def column_values(column: pd.Series[Any]) -> NDArray[Any]:
-    """Return a manifest's column as the cube stores it: float64, int64, bool or strings.
+    """Return a manifest's column as the cube stores it: float64 or strings.
 
-    A missing number is NaN (and makes whole numbers float64), a missing text is empty. Whole numbers beyond
-    64 bits, dates and mixtures are stored as text.
+    All numbers are float64, because lesions that come later may have none; a missing number is NaN, a missing text is
+    empty. Whole numbers beyond 2^53, dates and mixtures are stored as text.
     """
     types = pd.api.types
-    if types.is_bool_dtype(column) and not column.hasnans:
-        return column.to_numpy(dtype=bool)
-    if types.is_integer_dtype(column) and not column.hasnans:
-        if column.empty or column.max() <= np.iinfo(np.int64).max:
-            return column.to_numpy(dtype=np.int64)
-    elif types.is_numeric_dtype(column) and not types.is_complex_dtype(column):
+    exact = 2**53
+    if types.is_bool_dtype(column) or (
+        types.is_numeric_dtype(column)
+        and not types.is_complex_dtype(column)
+        and not (types.is_integer_dtype(column) and (column.abs() > exact).any())
+    ):
         return column.to_numpy(dtype=np.float64, na_value=math.nan)
     texts = ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
     return np.array(texts, object)
-
-
-def variables_of(settings: Settings, columns: tuple[Variable, ...] = ()) -> tuple[Variable, ...]:
-    """Return all arrays of a cube, in the order in which a dataset shows them."""
-    families = [v for family, names in settings.features.items() for v in family_variables(family, names)]
-    return (*VARIABLES, *columns, *families)
 
 
 def prefix(segmentation: str, region: str, *, several: bool) -> str:
     """Return what a flat column's name starts with: the segmentation where there are several, the region."""
     parts = [segmentation] * several + [region] * (region != "lesion")
     return "".join(f"{part}__" for part in parts)
-
-
-def create_root(folder: Path, settings: Settings, columns: Iterable[str]) -> zarr.Group:
-    """Write the root of a new cube into `folder`: settings, versions, the names of the manifest's own columns.
-
-    The root file is written once and never again: the lock on a cube is on this file.
-    """
-    return zarr.create_group(
-        open_store(folder, read_only=False),
-        attributes={
-            LAYOUT: LAYOUT_VERSION,
-            VERSION: __version__,
-            SETTINGS: settings.to_parameters(),
-            COLUMNS: list(columns),
-        },
-    )
-
-
-def create_arrays(
-    root: zarr.Group, settings: Settings, tables: Mapping[str, NDArray[Any]], columns: Mapping[str, NDArray[Any]]
-) -> None:
-    """Lay out every array of a new cube, with what the manifest says filled in and all else pending.
-
-    Parameters
-    ----------
-    root
-        From `create_root`.
-    settings
-        Decide regions, image types, families and features.
-    tables
-        Content of those of `VARIABLES` that come from the manifest, `lesion` and `segmentation` among them.
-    columns
-        The manifest's own columns, one value a lesion, as `column_values` returns them.
-
-    """
-    keys = list(expected_keys(settings))
-    contents: dict[str, Any] = {
-        **tables,
-        **columns,
-        "region": list(dict.fromkeys(region for region, _, _ in keys)),
-        "image_type": list(dict.fromkeys(image_type for _, image_type, _ in keys)),
-        "family": list(settings.features),
-        **{f"{family}_feature": list(names) for family, names in settings.features.items()},
-    }
-    variables = variables_of(settings, tuple(column_variable(*item) for item in columns.items()))
-    sizes = {v.name: len(contents[v.name]) for v in variables if v.dims == (v.name,)}
-    for variable in variables:
-        array = variable.create(root, sizes)
-        if variable.name in contents:
-            values = contents[variable.name]
-            array[...] = np.asarray(values, object) if variable.dtype == "string" else values
-
-
-def open_root(path: str | Path, *, read_only: bool) -> zarr.Group:
-    """Open a cube's zarr group and check its layout.
-
-    Raises
-    ------
-    CubeError
-        Nothing is there, it is not a cube, it has another layout version, or an array is not as described.
-
-    """
-    folder = local_path(path)
-    if not folder.exists():
-        raise CubeError(f"{path}: no such cube; make one with 'hgpscale extract'")
-    try:
-        root = zarr.open_group(
-            open_store(folder, read_only=read_only),
-            mode="r" if read_only else "r+",
-            zarr_format=3,
-            use_consolidated=False,
-        )
-        layout = root.attrs.get(LAYOUT)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
-        raise CubeError(f"{path}: not an hgpscale cube{reason}; give another path") from error
-    if layout is None:
-        raise CubeError(f"{path}: not an hgpscale cube but another zarr store; give another path")
-    if layout != LAYOUT_VERSION:
-        made_by = root.attrs.get(VERSION, "unknown")
-        raise CubeError(
-            f"{path}: has cube layout {layout} (made by hgpscale {made_by}), this hgpscale {__version__} knows layout "
-            f"{LAYOUT_VERSION}; use the version that made it, or extract to another path"
-        )
-    _check_layout(path, root)
-    return root
-
-
-def settings_of(attributes: Mapping[str, Any], source: str | Path = "cube") -> Settings:
-    """Return the settings that a cube was made with, from its attributes; `CubeError` where they are unusable."""
-    try:
-        return Settings.from_parameters(attributes[SETTINGS], str(source))
-    except (KeyError, SettingsError) as error:
-        raise CubeError(f"{source}: the cube's settings cannot be read: {error}; extract to another path") from error
-
-
-def manifest_columns(root: zarr.Group) -> tuple[str, ...]:
-    """Return the names of the manifest's own columns in a cube, in the manifest's order."""
-    return tuple(root.attrs[COLUMNS])
-
-
-def _check_layout(path: str | Path, root: zarr.Group) -> None:
-    settings = settings_of(root.attrs, path)
-    problems = [variable.problem(root) for variable in variables_of(settings)]
-    problems += [f"variable {name!r} is missing" for name in root.attrs.get(COLUMNS, ()) if name not in root]
-    for problem in filter(None, problems):
-        raise CubeError(f"{path}: damaged cube: {problem}; restore it from a copy, or extract to another path")

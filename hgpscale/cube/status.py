@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from hgpscale.cube import schema
+from hgpscale.cube import store
+from hgpscale.cube.head import LAYOUT_VERSION, Head
 from hgpscale.cube.reader import open_cube
+from hgpscale.cube.schema import DONE, FAILED, PENDING
 from hgpscale.settings import Settings
 
-_STATES = (schema.DONE, schema.FAILED, schema.PENDING)
+_STATES = (DONE, FAILED, PENDING)
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,15 @@ class CubeStatus:
     bytes, files
         What the cube takes on the disk.
     settings
-        What is extracted.
+        What is extracted; None for an imported table.
     versions
         Of the layout, of the hgpscale that made the cube, and of the numbers of each family.
+    kind
+        How it came to be, where not by `extract` alone; in words.
 
     """
 
-    path: Path
+    path: str | Path
     rows: int
     done: int
     failed: int
@@ -81,8 +86,9 @@ class CubeStatus:
     notes: tuple[FailedRow, ...]
     bytes: int
     files: int
-    settings: Settings
+    settings: Settings | None
     versions: Mapping[str, str]
+    kind: str = ""
 
     def table(self) -> list[tuple[str, str]]:
         """Return names and values for a table of two columns; families and failures are lists of their own."""
@@ -94,7 +100,7 @@ class CubeStatus:
             ("failed", str(self.failed - self.partial)),
             ("pending", str(self.pending)),
             ("size", f"{self.bytes / 1e6:.3g} MB in {self.files} files"),
-            ("made by", f"hgpscale {self.versions['hgpscale']}, layout {self.versions['layout']}"),
+            ("made by", f"hgpscale {self.versions['hgpscale']}, layout {self.versions['layout']}{self.kind}"),
         ]
 
 
@@ -108,34 +114,45 @@ def status(path: str | Path) -> CubeStatus:
 
     """
     cube = open_cube(path)
-    records = cube.hgp.records()
-    keys = _count(records, ["lesion", "segmentation"])
-    finished = keys[schema.PENDING] == 0
-    failed = finished & (keys[schema.FAILED] > 0)
-    families = _count(records, ["family"])
-    sizes = _file_sizes(Path(path))
+    head = Head.of(cube.attrs, path)
+    rows: Counter[str] = Counter()
+    families: dict[str, Counter[str]] = {family: Counter() for family in head.contents.features}
+    failed, noted = [], []
+    for records in cube.hgp.records_by_block():
+        keys = _count(records, ["lesion", "segmentation"])
+        finished = keys[PENDING] == 0
+        lacking = finished & (keys[FAILED] > 0)
+        rows["rows"] += len(keys)
+        rows[DONE] += int((finished & ~lacking).sum())
+        rows[FAILED] += int(lacking.sum())
+        rows["partial"] += int((lacking & (keys[DONE] > 0)).sum())
+        for family, counts in _count(records, ["family"]).iterrows():
+            families[str(family)].update({state: int(counts[state]) for state in _STATES})
+        failed.append(records[records["state"] == FAILED])
+        noted.append(records[(records["state"] == DONE) & (records["error"] != "")])
+    sizes = store.sizes(path)
     return CubeStatus(
-        path=Path(path),
-        rows=len(keys),
-        done=int((finished & ~failed).sum()),
-        failed=int(failed.sum()),
-        partial=int((failed & (keys[schema.DONE] > 0)).sum()),
-        pending=int((~finished).sum()),
+        path=path,
+        rows=rows["rows"],
+        done=rows[DONE],
+        failed=rows[FAILED],
+        partial=rows["partial"],
+        pending=rows["rows"] - rows[DONE] - rows[FAILED],
         families=tuple(
-            FamilyCount(str(name), *(int(count) for count in counts))
-            for name, counts in zip(families.index, families.to_numpy(), strict=True)
+            FamilyCount(family, *(counts[state] for state in _STATES)) for family, counts in families.items()
         ),
-        failures=_failures(records[records["state"] == schema.FAILED]),
-        notes=_failures(records[(records["state"] == schema.DONE) & (records["error"] != "")]),
-        bytes=sum(sizes),
+        failures=_failures(pd.concat(failed)),
+        notes=_failures(pd.concat(noted)),
+        bytes=sum(sizes.values()),
         files=len(sizes),
-        settings=schema.settings_of(cube.attrs, path),
-        versions={
-            "layout": str(cube.attrs[schema.LAYOUT]),
-            "hgpscale": str(cube.attrs[schema.VERSION]),
-            **{str(name): str(cube[str(name)].attrs["version"]) for name in families.index},
-        },
+        settings=head.settings,
+        versions={"layout": str(LAYOUT_VERSION), "hgpscale": head.made_by, **_text(head.versions)},
+        kind="".join([", imported from a table" * (head.settings is None), ", packed" * head.sealed]),
     )
+
+
+def _text(versions: Mapping[str, int]) -> dict[str, str]:
+    return {family: str(version) for family, version in versions.items()}
 
 
 def _count(records: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -162,14 +179,3 @@ def _different(keys: list[tuple[str, str]], at: int) -> tuple[str, ...]:
 def _parts(error: str) -> tuple[str, str]:
     stage, reason = error.split(": ", 1)
     return stage, reason
-
-
-def _file_sizes(folder: Path) -> list[int]:
-    sizes = []
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file():
-                sizes.append(path.stat().st_size)
-        except FileNotFoundError:  # renamed by a run that is writing
-            continue
-    return sizes

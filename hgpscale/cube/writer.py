@@ -1,4 +1,4 @@
-"""The one writer of a cube: makes it or resumes it, and stores records so that a kill at any moment harms nothing.
+"""The one writer of a cube: makes it, resumes it or has it grow, and stores records so that no kill harms anything.
 
 Records are buffered and written as whole chunks: features and digests first, errors next, states last. A key
 reads ``done`` or ``failed`` only after everything that it speaks of is stored, so whatever a kill interrupts is
@@ -8,27 +8,34 @@ which they came nor on when they were flushed.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import zarr
 
-from hgpscale.catalog import SHAPE_FAMILIES
-from hgpscale.cube import identity, schema, store
+from hgpscale.catalog import FAMILIES
+from hgpscale.contents import Contents, Key
+from hgpscale.cube import grow, manifest, patches, schema, store
+from hgpscale.cube.lock import Lock
+from hgpscale.cube.making import making, opening
+from hgpscale.cube.states import CODES, States
+from hgpscale.cube.together import together
 from hgpscale.errors import CubeError, CubeWriteError
-from hgpscale.record import Key, Record, expected_keys
+from hgpscale.record import Record
 from hgpscale.settings import Settings
 
 if TYPE_CHECKING:
-    from hgpscale.cohort.manifest import Cohort
+    import zarr
 
-Row = tuple[str, str]
-"""``(lesion, segmentation)``: one row of the manifest."""
+    from hgpscale.cohort.manifest import Cohort
+    from hgpscale.cube.manifest import Row
 
 
 class CubeWriter:
@@ -36,28 +43,50 @@ class CubeWriter:
 
     Only one can be open on a cube at a time. Leaving the context flushes, also after an exception such as
     KeyboardInterrupt, and lets the cube go.
+
+    Attributes
+    ----------
+    path
+        The cube.
+    settings
+        What the cube holds, all that is asked for among it; None where a table is imported.
+    contents
+        The same as vectors.
+    notes
+        What this run added to the cube, or computes anew, a line each.
+    missing
+        The keys that each row of the manifest lacks of those that are asked for, in the order of `Contents.keys`.
+
     """
 
     def __init__(
-        self, path: Path, root: zarr.Group, lock: IO[bytes], *, flush_records: int, flush_seconds: float
+        self,
+        path: str | Path,
+        grown: grow.Grown,
+        rows: Iterable[Row],
+        keys: Collection[Key],
+        lock: Lock,
+        *,
+        flush_records: int,
+        flush_seconds: float,
     ) -> None:
         self.path = path
-        self.settings = schema.settings_of(root.attrs, path)
+        self.notes = grown.notes
+        self.settings, self.contents = grown.head.settings, grown.head.contents
         self._lock = lock
-        self._arrays: dict[str, zarr.Array] = dict(root.arrays())
+        self._root, self._head = grown.root, grown.head
+        self._arrays: dict[str, zarr.Array] = {v.name: grown.root[v.name] for v in grown.head.variables}
         self._flush_records = flush_records
         self._flush_seconds = flush_seconds
         self._last_flush = time.monotonic()
-        self._buffer: dict[Row, Record] = {}
-        self._keys: tuple[Key, ...] = tuple(expected_keys(self.settings))
-        self._position = {
-            dim: {str(label): i for i, label in enumerate(self._arrays[dim][...])}
-            for dim in ("lesion", "segmentation", "region", "image_type", "family")
-        }
-        self._rows: frozenset[Row] = frozenset(
-            identity.pairs_of({dim: self._arrays[dim][...] for dim in ("lesion", "segmentation", "mask")})
-        )
-        self._pending = self._read_pending()
+        self._buffer: dict[Row, patches.Row] = {}
+        self._labels = {dim: {str(name): i for i, name in enumerate(self._arrays[dim][...])} for dim in schema.LABELS}
+        self._states = States(self._arrays["state"], self._labels)
+        wanted = set(keys)
+        self._keys = tuple(key for key in self.contents.keys if key in wanted)
+        self._patcher = patches.Patcher(self._keys, self.contents.features, self._labels)
+        self._rows = frozenset(rows)
+        self._survey()
 
     @classmethod
     def open(
@@ -66,84 +95,128 @@ class CubeWriter:
         cohort: Cohort,
         settings: Settings,
         *,
-        mended: bool = False,
-        flush_records: int = 64,
+        update: bool = False,
+        retry_failed: bool = False,
+        break_lock: bool = False,
+        flush_records: int = schema.LESION_CHUNK,
         flush_seconds: float = 5.0,
     ) -> CubeWriter:
-        """Create the cube of a cohort, or open the one that an earlier run began.
+        """Create the cube of a cohort, or open the one that is there and have it grow by what is new.
 
         Parameters
         ----------
         path
-            Folder of the cube, ``*.zarr`` by custom.
+            Folder of the cube, ``*.zarr`` by custom, or its address, ``s3://bucket/key.zarr``.
         cohort
-            Every row of the manifest; a cube that exists must have been made from the same.
+            Rows to be done. Those that the cube has besides are left as they are.
         settings
-            What is extracted; a cube that exists must have been made with the same.
-        mended
-            Whether the manifest may name other files and labels for rows that failed or are pending; the cube
-            then takes them over.
+            What to extract. What the cube has besides is left as it is.
+        update
+            Make pending what was made of other settings, of another version of a family or of another region of the
+            mask, and take over what the manifest says otherwise than the cube.
+        retry_failed
+            Make pending what failed.
+        break_lock
+            Take the cube from another run, which must be known to be gone.
         flush_records, flush_seconds
             `add` flushes when so many records wait, or when the last flush is so long ago.
 
         Raises
         ------
         CubeError
-            `path` is something else than a cube, another run is writing to it, or it was made by another
-            layout version, with other settings, by other versions of a family, or from another manifest.
+            `path` is something else than a cube, another run is writing to it, or it holds numbers that were made
+            otherwise and `update` is off.
         CubeWriteError
             The storage refuses: no permission, no room.
 
         """
-        folder = store.local_path(path)
-        if not folder.parent.is_dir():
-            raise CubeError(f"{path}: the folder {folder.parent} does not exist; make it first")
-        try:
-            store.sweep_drafts(folder)
-            if not folder.exists():
-                _create(folder, cohort, settings)
-            root = schema.open_root(folder, read_only=False)
-            lock = store.lock(folder)
-        except CubeError:
-            raise
-        except OSError as error:
-            raise CubeWriteError(f"{path}: cannot make or open the cube: {_reason(error)}") from error
-        try:
-            store.sweep_partial(folder)
-            identity.check_settings(path, root, settings)
-            writer = cls(folder, root, lock, flush_records=flush_records, flush_seconds=flush_seconds)
-            identity.check_manifest(path, root, cohort, writer.failed() | writer.pending() if mended else ())
-            if mended:
-                writer._take_over(cohort)
+        with opening(path, break_lock=break_lock) as lock:
+            manifest.check_names(path, cohort)
+            if store.is_there(path):
+                grown = grow.grow(path, cohort, settings, update=update)
+            else:
+                versions = {family: FAMILIES[family].version for family in settings.features}
+                with making(path, lock):
+                    grown = grow.make(path, cohort, Contents.of(settings), settings, versions)
+            rows = [(row.lesion, row.segmentation) for row in cohort.rows]
+            keys = Contents.of(settings).keys
+            times = {"flush_records": flush_records, "flush_seconds": flush_seconds}
+            writer = cls(path, grown, rows, keys, lock, **times)  # type: ignore[arg-type]
+            if retry_failed:
+                writer.reset(writer.failed(), only=schema.FAILED)
+            writer._say_finished(not writer.missing and not writer._others)  # a kill may have come before it was said
             return writer
-        except OSError as error:
-            lock.close()
-            raise CubeWriteError(f"{path}: cannot open the cube: {_reason(error)}") from error
-        except BaseException:
-            lock.close()
-            raise
 
-    def pending(self) -> set[Row]:
-        """Return the rows of the manifest that lack the state of at least one key."""
-        return set(self._pending)
+    @classmethod
+    @contextmanager
+    def create(cls, path: str | Path, cohort: Cohort, contents: Contents) -> Iterator[Self]:
+        """Create a cube that settings do not describe, such as one of an imported table, in one go.
+
+        A context manager: the cube is there when it is left, with all records that were added. Nothing is there where
+        what it surrounds fails; what a kill leaves is no cube, and the next run removes it. Errors as of `open`.
+        """
+        with opening(path, break_lock=False) as lock:
+            manifest.check_names(path, cohort)
+            if store.is_there(path):
+                raise CubeError(f"{path}: exists already; give another path, or remove it")
+            with making(path, lock):
+                grown = grow.make(path, cohort, contents, None, {}, commit=False)
+                rows = [(row.lesion, row.segmentation) for row in cohort.rows]
+                times = {"flush_records": schema.LESION_CHUNK, "flush_seconds": math.inf}
+                writer = cls(path, grown, rows, contents.keys, lock, **times)  # type: ignore[arg-type]
+                yield writer
+                writer.flush()
+                writer._head.commit(grown.root)
+            lock.close()
+
+    def _survey(self) -> None:
+        """Read what is missing, failed and done."""
+        self.missing: dict[Row, tuple[Key, ...]] = {}
+        self._failed: set[Row] = set()
+        self._others = False  # whether anything is pending that is not asked for
+        self._has_numbers = np.zeros(self._states.shape, bool)
+        lesions, raters = list(self._labels["lesion"]), list(self._labels["segmentation"])
+        chosen = set(self._keys)
+        asked = np.array([key in chosen for key in self.contents.keys], bool)
+        known: dict[bytes, tuple[Key, ...]] = {}  # rows mostly lack the same
+        has_row = np.asarray(self._arrays["mask"][...] != "", bool)
+        ours = grow.mask_of(self._rows, self._labels, self._states.shape)
+        for block, states in self._states.blocks(self.contents.keys):
+            self._has_numbers[block] = (states == CODES[schema.DONE]).any(axis=2)
+            others = has_row[block][..., None] & ~(ours[block][..., None] & asked)
+            self._others |= bool((others & (states == CODES[schema.PENDING])).any())
+            states = states[:, :, asked]
+            pending, failed = states == CODES[schema.PENDING], (states == CODES[schema.FAILED]).any(axis=2)
+            some = pending.any(axis=2)
+            for i, j in np.argwhere(some | failed):
+                row = lesions[block.start + i], raters[j]
+                if row not in self._rows:
+                    continue
+                if some[i, j]:
+                    bits = pending[i, j].tobytes()
+                    if bits not in known:
+                        known[bits] = tuple(key for key, lacks in zip(self._keys, pending[i, j], strict=True) if lacks)
+                    self.missing[row] = known[bits]
+                if failed[i, j]:
+                    self._failed.add(row)
 
     def failed(self) -> set[Row]:
-        """Return the rows that are finished, but of which at least one key failed."""
-        return set((self._rows & self._cells_with(schema.FAILED)) - self._pending)
+        """Return the rows of the manifest of which at least one key that is asked for failed."""
+        return set(self._failed)
 
-    def _take_over(self, cohort: Cohort) -> None:
-        """Write the manifest's files and labels of this run, in the cube's order of rows."""
-        tables = identity.manifest_tables(cohort)
-        lesions = [list(tables["lesion"]).index(name) for name in self._position["lesion"]]
-        segmentations = [list(tables["segmentation"]).index(name) for name in self._position["segmentation"]]
-        for name in identity.MENDABLE:
-            new = tables[name][lesions]
-            new = new[:, segmentations] if new.ndim == 2 else new
-            if (self._arrays[name][...] != new).any():
-                self._arrays[name][...] = new
+    def has_numbers(self, row: Row) -> bool:
+        """Whether the cube has numbers of a row, of the keys that are asked for or of others."""
+        return bool(self._has_numbers[self._cell(row)])
 
-    def reset(self, rows: Iterable[Row]) -> None:
+    def reset(self, rows: Iterable[Row], *, only: str | None = None) -> None:
         """Make rows pending again, at once: what they hold counts no more.
+
+        Parameters
+        ----------
+        rows
+            Rows of the manifest. All their keys are meant, those that are not asked for among them.
+        only
+            Just the keys that have this state.
 
         Raises
         ------
@@ -151,25 +224,29 @@ class CubeWriter:
             The storage refused.
 
         """
-        chosen = set(rows)
-        cells: dict[tuple[int, ...], Any] = {
-            (*self._cell(row), *self._key_position(key)): schema.PENDING for row in chosen for key in self._keys
-        }
+        mask = grow.mask_of(list(rows), self._labels, self._states.shape)
+        if not mask.any():
+            return
         try:
-            _update(self._arrays["state"], cells)
-        except OSError as error:
-            raise CubeWriteError(f"{self.path}: cannot write: {_reason(error)}; make room and try again") from error
-        self._pending |= chosen
+            self._say_finished(False)
+            if only is None:
+                grow.make_pending(self._root, self._states, self._labels, self.contents.keys, mask)
+            else:
+                self._states.reset(self._keys, mask, only)
+        except store.storage_errors() as error:
+            raise CubeWriteError(
+                f"{self.path}: cannot write: {store.reason(error)}; make room and try again"
+            ) from error
+        self._survey()
 
     def digests(self) -> dict[Row, tuple[str, str]]:
-        """Return the digests of image and mask behind every row that has numbers and is not pending.
+        """Return the digests of image and mask behind every row of the manifest that has numbers.
 
-        A run compares them with the files that it reads for other rows, so that a changed image is noticed.
+        A run compares them with the files that it reads, so that numbers of two versions of a file never mix.
         """
-        done = self._cells_with(schema.DONE)
         image, mask = self._arrays["image_digest"][...], self._arrays["mask_digest"][...]
-        cells = {row: self._cell(row) for row in self._rows & done - self._pending}
-        return {row: (str(image[cell]), str(mask[cell])) for row, cell in cells.items()}
+        cells = {row: self._cell(row) for row in self._rows}
+        return {row: (str(image[c]), str(mask[c])) for row, c in cells.items() if self._has_numbers[c]}
 
     def add(self, record: Record) -> None:
         """Take a record, and flush if it is time.
@@ -177,14 +254,13 @@ class CubeWriter:
         Raises
         ------
         ValueError
-            The record is of no row of the manifest, lacks a key, or has a vector of the wrong length or with
-            NaN that no failure explains.
+            The record is of no row of the manifest, has not just the keys that the row lacks, or has a vector of the
+            wrong length or with NaN that no failure explains.
         CubeWriteError
             The flush failed; see `flush`.
 
         """
-        self._check(record)
-        self._buffer[record.lesion, record.segmentation] = record
+        self._buffer[record.lesion, record.segmentation] = self._checked(record)
         due = time.monotonic() - self._last_flush >= self._flush_seconds
         if due or len(self._buffer) >= self._flush_records:
             self.flush()
@@ -195,21 +271,39 @@ class CubeWriter:
         Raises
         ------
         CubeWriteError
-            The storage refused. What earlier flushes wrote is safe; the records still wait, and can be
-            flushed again.
+            The storage refused, or another run has taken the cube. What earlier flushes wrote is safe; the records
+            still wait, and can be flushed again.
 
         """
+        if not self._buffer:
+            return
         try:
-            self._write(list(self._buffer.values()))
-        except OSError as error:
-            stored = len(self._rows) - len(self._pending)
+            self._lock.check()
+            found = list(self._patches())
+            together([self._apply(patch) for one in found for patch in one.numbers])
+            together([self._apply(patch) for one in found for patch in one.errors])
+            self._states.update(*zip(*(part for one in found for part in one.states), strict=True))
+            self._say_finished(not self._others and self.missing.keys() <= self._buffer.keys())
+        except store.storage_errors() as error:
+            if isinstance(error, CubeWriteError):
+                raise
+            stored = len(self._rows) - len(self.missing)
             raise CubeWriteError(
-                f"{self.path}: cannot write: {_reason(error)}; {stored} of {len(self._rows)} rows are safely "
+                f"{self.path}: cannot write: {store.reason(error)}; {stored} of {len(self._rows)} rows are safely "
                 "stored, make room and run the same command again to do the rest"
             ) from error
-        self._pending.difference_update(self._buffer)
+        for row, laid in self._buffer.items():
+            self.missing.pop(row, None)
+            self._has_numbers[self._cell(row)] |= laid.has_numbers
+            if laid.has_failed:
+                self._failed.add(row)
         self._buffer.clear()
         self._last_flush = time.monotonic()
+
+    def _say_finished(self, finished: bool) -> None:
+        if self._head.finished != finished:
+            self._head = replace(self._head, finished=finished)
+            self._head.commit(self._root)
 
     def close(self) -> None:
         """Let the cube go, without a flush."""
@@ -227,97 +321,40 @@ class CubeWriter:
         finally:
             self.close()
 
-    def _write(self, records: list[Record]) -> None:
-        cells: defaultdict[str, dict[tuple[int, ...], Any]] = defaultdict(dict)
-        for record in records:
-            row = record.lesion, record.segmentation
-            here = self._cell(row)
-            cells["image_digest"][here] = record.image_digest
-            cells["mask_digest"][here] = record.mask_digest
-            cells["label"][here] = record.label
-            for key in self._keys:
-                region, image_type, family = key
-                failure = record.failures.get(key)
-                where = *here, self._position["region"][region]
-                by_image = *where, self._position["image_type"][image_type]
-                by_family = *by_image, self._position["family"][family]
-                # NaN also where the row failed: an interrupted attempt may have stored numbers.
-                cells[family][where if family in SHAPE_FAMILIES else by_image] = record.values.get(key, np.nan)
-                cells["error"][by_family] = _storable(str(failure)) if failure else ""
-                cells["state"][by_family] = schema.DONE if key in record.values else schema.FAILED
-        for name in sorted(cells, key=_stage):
-            _update(self._arrays[name], cells[name])
+    def _checked(self, record: Record) -> patches.Row:
+        name = f"record of lesion {record.lesion!r}, segmentation {record.segmentation!r}"
+        row = record.lesion, record.segmentation
+        if row not in self._rows:
+            raise ValueError(f"{name}: no such row in the manifest")
+        if {*record.values, *record.failures} != set(self.missing.get(row, ())):
+            raise ValueError(f"{name}: has not just the keys that the cube lacks")
+        try:
+            return self._patcher.row(record)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
-    def _check(self, record: Record) -> None:
-        row = f"record of lesion {record.lesion!r}, segmentation {record.segmentation!r}"
-        if (record.lesion, record.segmentation) not in self._rows:
-            raise ValueError(f"{row}: no such row in the manifest")
-        if {*record.values, *record.failures} != set(self._keys):
-            raise ValueError(f"{row}: has not each of the settings' keys")
-        for key, values in record.values.items():
-            expected = (len(self.settings.features[key[-1]]),)
-            if np.shape(values) != expected or (np.isnan(values).any() and key not in record.failures):
-                raise ValueError(
-                    f"{row}: {' '.join(key)} must be {expected[0]} numbers, NaN only with a reason; found {values}"
-                )
+    def _patches(self) -> Iterator[patches.Patches]:
+        """Yield what the records that wait fill, by block of lesions and segmentation."""
+        groups: defaultdict[tuple[int, int], dict[int, patches.Row]] = defaultdict(dict)
+        for row, laid in self._buffer.items():
+            lesion, rater = self._cell(row)
+            groups[lesion // schema.LESION_CHUNK, rater][lesion % schema.LESION_CHUNK] = laid
+        for (block, rater), rows in sorted(groups.items()):
+            first = block * schema.LESION_CHUNK
+            lesions = slice(first, min(first + schema.LESION_CHUNK, self._states.shape[0]))
+            yield self._patcher.patches(rows, self._has_numbers[lesions, rater], lesions, rater)
+
+    async def _apply(self, patch: patches.Patch) -> None:
+        """Write a part of one chunk."""
+        array, mask, values = self._arrays[patch.name].async_array, patch.mask, patch.values
+        if patch.name != "error" and mask.all():
+            await array.setitem(patch.where, values.reshape(*mask.shape, *values.shape[1:]))
+            return
+        block = await array.getitem(patch.where)
+        if patch.name == "error" and (block[mask] == values).all():
+            return  # nothing failed, then or now
+        block[mask] = values
+        await array.setitem(patch.where, block)
 
     def _cell(self, row: Row) -> tuple[int, int]:
-        return self._position["lesion"][row[0]], self._position["segmentation"][row[1]]
-
-    def _key_position(self, key: Key) -> tuple[int, int, int]:
-        region, image_type, family = key
-        position = self._position
-        return position["region"][region], position["image_type"][image_type], position["family"][family]
-
-    def _read_pending(self) -> set[Row]:
-        return set(self._rows & self._cells_with(schema.PENDING))
-
-    def _cells_with(self, state: str) -> set[Row]:
-        """Return the rows of which at least one of the settings' keys has `state`."""
-        position = self._position
-        states = self._arrays["state"][...]
-        hit = np.zeros(states.shape[:2], bool)
-        for key in self._keys:
-            hit |= states[:, :, *self._key_position(key)] == state
-        lesions, segmentations = list(position["lesion"]), list(position["segmentation"])
-        return {(lesions[i], segmentations[j]) for i, j in np.argwhere(hit)}
-
-
-def _create(folder: Path, cohort: Cohort, settings: Settings) -> None:
-    identity.check_names(folder, cohort)
-    columns = identity.manifest_columns(cohort)
-    with store.draft(folder) as new:
-        root = schema.create_root(new, settings, columns)
-        with store.lock(new):  # so that no other run sweeps it away
-            schema.create_arrays(root, settings, identity.manifest_tables(cohort), columns)
-
-
-def _stage(name: str) -> int:
-    """Return when an array is written: numbers and digests, then errors, states last of all."""
-    return {"error": 1, "state": 2}.get(name, 0)
-
-
-def _update(array: zarr.Array, cells: Mapping[tuple[int, ...], Any]) -> None:
-    """Set cells of an array, given by their index without the feature axis; each chunk is written once.
-
-    One chunk after the other: when a write fails, no other is under way.
-    """
-    size = schema.LESION_CHUNK
-    chunks: defaultdict[tuple[int, ...], dict[int, Any]] = defaultdict(dict)
-    for (lesion, *rest), value in cells.items():
-        chunks[lesion // size, *rest][lesion % size] = value
-    for (chunk, *rest), rows in sorted(chunks.items()):
-        where = (slice(chunk * size, (chunk + 1) * size), *rest)
-        block = array[where]
-        for row, value in rows.items():
-            block[row] = value
-        array[where] = block
-
-
-def _storable(text: str) -> str:
-    """Escape what UTF-8 cannot hold: bytes of a file's name that are no text reach Python as lone surrogates."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or " ".join(str(error).split())
+        return self._labels["lesion"][row[0]], self._labels["segmentation"][row[1]]

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ import distributed.comm
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Security
 
+from hgpscale._version import __version__
 from hgpscale.engine.plugin import WorkerSetup
 from hgpscale.errors import EngineError, SettingsError
 
@@ -39,6 +41,7 @@ _CONFIG = {
 _GUARD = (
     'In a script, call hgpscale.extract below `if __name__ == "__main__":`, because every worker imports the script.'
 )
+_ATTEMPTS, _PAUSE_SECONDS = 3, 1.0  # how often workers are asked to set themselves up
 _ALLOWED_FAILURES = 0  # a task whose worker died is given back at once: run.py then tries it alone
 
 
@@ -66,13 +69,46 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
         raise SettingsError(f"workers must be at least 1, found {workers}")
     with dask.config.set(_CONFIG), _environment_restored(), ExitStack() as stack:
         with _interrupts_deferred():
-            try:
-                cluster = stack.enter_context(_local_cluster(CPU_COUNT if workers is None else workers))
-            except (OSError, RuntimeError) as error:
-                raise EngineError(f"cannot start workers on this machine: {error} {_GUARD}") from error
+            cluster = stack.enter_context(_started(CPU_COUNT if workers is None else workers))
             client = stack.enter_context(Client(cluster, set_as_default=False))
-            client.register_plugin(WorkerSetup())
+            prepare_workers(client)
         yield client
+
+
+def _started(workers: int) -> LocalCluster:
+    """Start a cluster; once more if one of its workers dies on the way."""
+    try:
+        return _local_cluster(workers)
+    except (OSError, RuntimeError):
+        time.sleep(_PAUSE_SECONDS)
+    try:
+        return _local_cluster(workers)
+    except (OSError, RuntimeError) as error:
+        raise EngineError(f"cannot start workers on this machine: {error} {_GUARD}") from error
+
+
+def prepare_workers(client: Client) -> None:
+    """Have the workers that there are set themselves up, and those that come later.
+
+    Raises
+    ------
+    EngineError
+        They cannot, or keep dying while they do.
+
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            client.register_plugin(WorkerSetup())
+        except OSError as error:  # a worker died meanwhile; its successor sets itself up
+            if not left:
+                raise EngineError(f"the workers cannot be prepared: {error}; look at their log") from error
+            time.sleep(_PAUSE_SECONDS)
+        except Exception as error:  # whatever a worker raised, often wrapped in a plain Exception
+            raise EngineError(
+                f"the workers cannot be prepared: {error}; is hgpscale {__version__} installed there?"
+            ) from error
+        else:
+            return
 
 
 def _local_cluster(workers: int) -> LocalCluster:

@@ -44,10 +44,14 @@ class Summary:
         rows are counted in `done` too.
     seconds
         Time from the start of the cluster to the last block written.
+    missing
+        Feature vectors (one a row, region, image type and family) that the cube lacked of what was asked for.
+    computed
+        Feature vectors that came of this run, failed ones included.
 
     """
 
-    cube: Path
+    cube: str | Path
     total: int
     done_before: int
     failed_before: int
@@ -55,6 +59,8 @@ class Summary:
     failed: tuple[RowFailure, ...]
     partial: tuple[RowFailure, ...]
     seconds: float
+    missing: int
+    computed: int
 
     @property
     def ok(self) -> bool:
@@ -64,10 +70,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Manifest, settings and cube are in order; `pending` of `total` rows are to be done."""
+    """Manifest, settings and cube are in order; of `pending` of `total` rows something is to be done.
+
+    `missing` feature vectors in all; `notes` say what this run added to the cube, or computes anew, a line each.
+    """
 
     total: int
     pending: int
+    missing: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ class ProgressBar:
     def __call__(self, event: Event) -> None:
         """Show `event`."""
         match event:
-            case RunStarted(total, pending):
+            case RunStarted(total, pending, _, notes):
+                for note in notes:
+                    self._progress.console.print(note, markup=False, highlight=False, soft_wrap=True)
                 self._progress.reset(self._task, total=total, completed=total - pending, visible=True)
             case LesionDone():
                 for row in failures(event):
@@ -93,7 +95,9 @@ class PlainLines:
         """Write the lines that `event` calls for."""
         now = self._clock()
         match event:
-            case RunStarted(total, pending):
+            case RunStarted(total, pending, _, notes):
+                for note in notes:
+                    self._print(note)
                 self._total, self._before = total, total - pending
                 self._began = self._shown = now
             case LesionDone():

@@ -13,10 +13,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -27,16 +27,15 @@ from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
 from hgpscale._version import __version__
-from hgpscale.cohort import read_manifest
+from hgpscale.cohort import file_digest, read_manifest
 from hgpscale.cube import CubeWriter
-from hgpscale.engine.cluster import check_not_importing, connect, interrupts_remembered, local_client
+from hgpscale.engine.cluster import check_not_importing, connect, interrupts_remembered, local_client, prepare_workers
 from hgpscale.engine.events import Event, LesionDone, RowFailure, RunFinished, RunStarted, Summary
-from hgpscale.engine.plan import plan, rows_to_retry
-from hgpscale.engine.plugin import WorkerSetup
+from hgpscale.engine.plan import Row, changed_files, plan
 from hgpscale.engine.tasks import LesionTask, ScanTask, extract_prepared, read_scan
-from hgpscale.errors import EngineError, Failure, SettingsError, WorkerError
+from hgpscale.errors import EngineError, Failure, ImageError, SettingsError, WorkerError
 from hgpscale.filters import require_packages
-from hgpscale.record import Record, failed_record
+from hgpscale.record import Record
 from hgpscale.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +50,8 @@ Extract = Callable[[Any, Settings], Record]
 
 _READ = "read"  # how the keys of read tasks begin
 _SCANS_PER_THREAD = 3  # one in work, one read ahead, one on its way
+_FILES_AT_A_TIME = 1000  # whose digests are asked for at once
+_BEFORE = Failure("features", "some failed in an earlier run and were not tried again; --retry-failed does that")
 _RECOUNT_SECONDS = 5.0  # how often the scheduler is asked how many threads there are
 
 
@@ -63,19 +64,22 @@ def extract(
     workers: int | None = None,
     scheduler: str | None = None,
     retry_failed: bool = False,
+    update: bool = False,
+    break_lock: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> Summary:
-    """Extract every row of a cohort that the cube does not hold yet.
+    """Extract what a cohort and settings ask for and the cube does not hold yet.
 
-    Stopped at any moment and called again, it does only what is missing. In a script, call it below
-    ``if __name__ == "__main__":``, because worker processes import the script.
+    Stopped at any moment and called again, it does only what is missing. Called with more lesions, segmentations,
+    image types or feature classes, it adds them to the cube; what is there besides is left as it is. In a script, call
+    it below ``if __name__ == "__main__":``, because worker processes import the script.
 
     Parameters
     ----------
     cohort
         A manifest's path, or what `read_manifest` returned.
     cube
-        Path of the zarr store; made if it is not there.
+        Path of the zarr store, or its address ``s3://bucket/key.zarr``; made if it is not there.
     settings
         `Settings`, a pyradiomics parameter mapping, or the path of a parameter file; None: pyradiomics' defaults.
     client
@@ -86,8 +90,12 @@ def extract(
     scheduler
         Address of a running Dask scheduler, such as ``tcp://10.0.0.1:8786``.
     retry_failed
-        Try the rows again that failed in an earlier run, and with them all other lesions of the same images: a
-        mended file is another file. The manifest may name other files and labels for rows that failed.
+        Try again what failed in an earlier run.
+    update
+        Compute anew what was made of other files, settings or numeric versions than now. The files behind all rows
+        that have numbers are read for that. Without it, such a difference is refused where it is noticed.
+    break_lock
+        Take the cube from another run, which must be known to be gone.
     on_event
         Called in this thread with each event; `hgpscale.engine.progress.observer` makes one.
 
@@ -114,23 +122,56 @@ def extract(
     require_packages(chosen)
     rows = read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort
     began = time.monotonic()
-    with closing(CubeWriter.open(cube, rows, chosen, mended=retry_failed)) as writer:
-        if retry_failed:
-            writer.reset(rows_to_retry(rows, writer.failed()))
-        pending = writer.pending()
-        scans = plan(rows, pending, writer.digests())
-        tally = _Tally(Path(cube), len(rows.rows), len(pending), len(writer.failed()))
-        notify(RunStarted(tally.total, tally.pending))
-        if scans:
+    opened = CubeWriter.open(cube, rows, chosen, update=update, retry_failed=retry_failed, break_lock=break_lock)
+    with closing(opened) as writer, ExitStack() as stack:
+        connected: Client | None = None
+        notes = writer.notes
+        if update and (known := writer.digests()):
+            connected = stack.enter_context(_cluster(client, workers, scheduler))
+            changed = changed_files(rows, known, _digests(connected, rows, known))
+            # Rows without numbers first: after a kill in between the others tell again that the file changed.
+            writer.reset(changed.keys() - known.keys())
+            writer.reset(changed)
+            notes += tuple(f"{file}: changed, computed anew" for file in sorted(set(chain(*changed.values()))))
+        missing = sum(map(len, writer.missing.values()))
+        tally = _Tally(cube, len(rows.rows), set(writer.missing), writer.failed(), missing)
+        notify(RunStarted(tally.total, tally.pending, missing, notes))
+        if missing:
+            assert writer.settings is not None, "a cube that takes records of scans has settings"
+            scans = plan(rows, writer.missing, writer.digests(), writer.settings)
+            if connected is None:
+                connected = stack.enter_context(_cluster(client, workers, scheduler))
             # The writer is left first, whatever happens: what has arrived is kept before the workers are stopped.
-            with _cluster(client, workers, scheduler) as connected, writer, interrupts_remembered() as check_interrupt:
-                for record in stream_records(connected, scans, chosen):
+            with writer, interrupts_remembered() as check_interrupt:
+                for record in stream_records(connected, scans, writer.settings):
+                    had_numbers = writer.has_numbers((record.lesion, record.segmentation))
                     writer.add(record)
-                    notify(tally.add(record))
+                    notify(tally.add(record, had_numbers=had_numbers))
                     check_interrupt()
     summary = tally.summary(time.monotonic() - began)
     notify(RunFinished(summary))
     return summary
+
+
+def _digests(client: Client, cohort: Cohort, rows: Collection[tuple[str, str]]) -> dict[str, str]:
+    """Return the digests of the files behind some rows as they are now; a file that cannot be read has none."""
+    chosen = [row for row in cohort.rows if (row.lesion, row.segmentation) in rows]
+    files = list(dict.fromkeys(str(file) for row in chosen for file in (row.image, row.mask)))
+    found: dict[str, str] = {}
+    try:
+        for start in range(0, len(files), _FILES_AT_A_TIME):
+            some = files[start : start + _FILES_AT_A_TIME]
+            found |= dict(zip(some, client.gather(client.map(_digest, some, pure=False)), strict=True))
+    except (OSError, ClosedClientError, CancelledError, KilledWorker) as error:
+        raise EngineError(f"cannot read the files behind the cube's numbers: {error}; try again") from error
+    return {file: digest for file, digest in found.items() if digest}
+
+
+def _digest(file: str) -> str:
+    try:
+        return file_digest(file)
+    except ImageError:
+        return ""
 
 
 def _cluster(client: Client | None, workers: int | None, scheduler: str | None) -> AbstractContextManager[Client]:
@@ -142,15 +183,17 @@ def _cluster(client: Client | None, workers: int | None, scheduler: str | None) 
 class _Tally:
     """What has become of the rows so far."""
 
-    def __init__(self, cube: Path, total: int, pending: int, failed_before: int) -> None:
-        self.cube, self.total, self.pending, self.failed_before = cube, total, pending, failed_before
-        self.done = 0
+    def __init__(self, cube: str | Path, total: int, pending: set[Row], failed: set[Row], missing: int) -> None:
+        self.cube, self.total, self.pending, self.missing = cube, total, len(pending), missing
+        self.failed_before, self.lacking = len(failed - pending), failed & pending
+        self.done = self.computed = 0
         self.failed: list[RowFailure] = []
         self.partial: list[RowFailure] = []
 
-    def add(self, record: Record) -> LesionDone:
+    def add(self, record: Record, *, had_numbers: bool) -> LesionDone:
         row = record.lesion, record.segmentation
-        if record.failure is not None:
+        self.computed += len({*record.values, *record.failures})
+        if record.failure is not None and not had_numbers:
             self.failed.append(RowFailure(*row, record.failure))
             return LesionDone(failed=self.failed[-1])
         lacking: dict[tuple[str, str, Failure], list[str]] = {}
@@ -161,6 +204,8 @@ class _Tally:
             RowFailure(*row, replace(failure, reason=f"{region}/{image}/{','.join(families)}: {failure.reason}"))
             for (region, image, failure), families in lacking.items()
         )
+        if row in self.lacking and not partial:
+            partial = (RowFailure(*row, _BEFORE),)
         self.done += 1
         self.partial += partial
         return LesionDone(partial=partial)
@@ -168,7 +213,18 @@ class _Tally:
     def summary(self, seconds: float) -> Summary:
         before = self.total - self.pending
         failed, partial = tuple(self.failed), tuple(self.partial)
-        return Summary(self.cube, self.total, before, self.failed_before, self.done, failed, partial, seconds)
+        return Summary(
+            self.cube,
+            self.total,
+            before,
+            self.failed_before,
+            self.done,
+            failed,
+            partial,
+            seconds,
+            self.missing,
+            self.computed,
+        )
 
 
 def stream_records(
@@ -199,12 +255,7 @@ def stream_records(
     """
     if client.status != "running":
         raise EngineError(f"the Dask client is {client.status}, expected a running one; connect it again")
-    try:
-        client.register_plugin(WorkerSetup())
-    except Exception as error:  # whatever a worker raised, often wrapped in a plain Exception
-        raise EngineError(
-            f"the workers cannot be prepared: {error}; is hgpscale {__version__} installed there?"
-        ) from error
+    prepare_workers(client)
     flow = _Flow(client, settings, read, extract)
     yield from flow.together(scans)
     yield from flow.alone()
@@ -325,13 +376,12 @@ class _Flow:
         reason = f"unexpected {type(error).__name__}: {error}; this is an error in the program, see the log"
         row = flight.lesion.lesion, flight.lesion.segmentation
         logger.error("lesion %s, segmentation %s: %s", *row, reason, exc_info=(type(error), error, future.traceback()))
-        return failed_record(*row, Failure("run", " ".join(reason.split())), self.settings)
+        return flight.lesion.failed(Failure("run", " ".join(reason.split())), self.settings)
 
     def _lost(self, flight: _Flight, alone: bool, reason: str, *, in_read: bool) -> Record | None:
         """Convict a task that was lost while it ran alone; put any other aside to be tried alone."""
         if alone and (in_read or len(flight.scan.lesions) == 1):
-            row = flight.lesion.lesion, flight.lesion.segmentation
-            return failed_record(*row, Failure(WorkerError.stage, reason), self.settings)
+            return flight.lesion.failed(Failure(WorkerError.stage, reason), self.settings)
         # Lesions whose read task was lost stay one scan: it is read once more for all of them.
         self.suspects.setdefault((flight.number, None if in_read else flight.lesion), []).append(flight)
         return None

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from hgpscale.cohort import open_image, read_labels, read_parts
+from hgpscale.contents import Contents, Key, restricted
 from hgpscale.errors import Failure, HgpscaleError, ImageError, MaskError, VoxelError
 from hgpscale.lesion import compute_lesion
 from hgpscale.prepare.cut import Cut, Plan, plan, take
 from hgpscale.prepare.scan import needs_scan, scan_statistics
-from hgpscale.record import Key, Record, failed_record
+from hgpscale.record import Record, failed_record
 from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, Volume
 
@@ -36,7 +37,9 @@ class LesionTask:
     label
         Value of the lesion in the mask; None: the settings' label, or the only one there is.
     mask_digest
-        Digest that the cube holds for this file with another lesion; empty if none. As `ScanTask.image_digest`.
+        Digest that the cube holds for this file; empty if none. As `ScanTask.image_digest`.
+    keys
+        What is to be computed; None: all that the settings say.
 
     """
 
@@ -45,6 +48,18 @@ class LesionTask:
     mask: str
     label: int | None = None
     mask_digest: str = ""
+    keys: tuple[Key, ...] | None = None
+
+    def settings(self, settings: Settings) -> Settings:
+        """Return the settings for what is to be computed."""
+        return settings if self.keys is None else restricted(settings, self.keys)
+
+    def failed(self, failure: Failure, settings: Settings, image_digest: str = "", mask_digest: str = "") -> Record:
+        """Return the record that says why nothing of it could be computed."""
+        keys = Contents.of(settings).keys if self.keys is None else self.keys
+        return failed_record(
+            self.lesion, self.segmentation, failure, keys, image_digest=image_digest, mask_digest=mask_digest
+        )
 
 
 @dataclass(frozen=True)
@@ -105,12 +120,12 @@ def read_scan(scan: ScanTask, settings: Settings) -> list[PreparedLesion | Recor
         _require_unchanged(scan.image, scan.image_digest, digest)
     except HgpscaleError as error:
         failure = Failure.of(error)
-        return [failed_record(task.lesion, task.segmentation, failure, settings) for task in scan.lesions]
+        return [task.failed(failure, settings) for task in scan.lesions]
     left = iter(cuts)
     return [
         PreparedLesion(task, next(left), digest, item.mask_digest, scan.image)
         if item.failure is None
-        else _failed(task, item.failure, settings, digest, item.mask_digest)
+        else task.failed(item.failure, settings, digest, item.mask_digest)
         for task, item in zip(scan.lesions, planned, strict=True)
     ]
 
@@ -135,7 +150,8 @@ def _planned(scan: ScanTask, image: Geometry, settings: Settings) -> Iterator[_P
             _, mask, mask_digest = held
             _require_unchanged(task.mask, task.mask_digest, mask_digest)
             with naming(task.mask):
-                wanted = plan(image, mask, task.label if task.label is not None else settings.label, settings)
+                label = task.label if task.label is not None else settings.label
+                wanted = plan(image, mask, label, task.settings(settings))
         except HgpscaleError as error:
             yield _Planned(mask_digest, failure=Failure.of(error))
         else:
@@ -156,8 +172,8 @@ def _cuts(image: ImageFile, plans: list[Plan], settings: Settings) -> tuple[list
 def _require_unchanged(path: str, before: str, now: str) -> None:
     if before and now != before:
         raise ImageError(
-            f"{path}: changed since other lesions of it were extracted (digest {before} then, {now} now); put the "
-            "old file back, or run with --retry-failed to extract all lesions of the scan anew"
+            f"{path}: changed since numbers in the cube were made of it (digest {before} then, {now} now); put the old "
+            "file back and run with --retry-failed, or run with --update to extract all that was made of it anew"
         )
 
 
@@ -167,9 +183,12 @@ def extract_prepared(item: PreparedLesion | Record, settings: Settings) -> Recor
         return item
     task = item.task
     try:
-        values, failures = compute_named(item.cut, settings, item.image_name, task.mask)
+        values, failures = compute_named(item.cut, task.settings(settings), item.image_name, task.mask)
     except HgpscaleError as error:
-        return _failed(task, Failure.of(error), settings, item.image_digest, item.mask_digest)
+        return task.failed(Failure.of(error), settings, item.image_digest, item.mask_digest)
+    if task.keys is not None:  # of an image type that has several, one alone may have been missing
+        values = {key: vector for key, vector in values.items() if key in task.keys}
+        failures = {key: failure for key, failure in failures.items() if key in task.keys}
     label = item.cut.plan.label
     return Record(task.lesion, task.segmentation, item.image_digest, item.mask_digest, label, values, failures)
 
@@ -189,14 +208,3 @@ def naming(name: str, kind: type[HgpscaleError] = HgpscaleError) -> Iterator[Non
         yield
     except kind as error:
         raise type(error)(f"{name}: {error}") from error
-
-
-def _failed(task: LesionTask, failure: Failure, settings: Settings, image_digest: str, mask_digest: str) -> Record:
-    return failed_record(
-        task.lesion,
-        task.segmentation,
-        failure,
-        settings,
-        image_digest=image_digest,
-        mask_digest=mask_digest,
-    )

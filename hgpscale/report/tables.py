@@ -55,13 +55,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 
 
 @contextmanager
-def file_counter() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while files are read; yields what `check_cohort` calls. Shows nothing where stderr is no terminal."""
+def counter(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while `what` is counted, if stderr is a terminal; yields what is called with done and total."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("files"))
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(what))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("")
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -69,9 +69,9 @@ def file_counter() -> Iterator[Callable[[int, int], None]]:
 
 def print_problems(problems: Sequence[Problem], cohort: Cohort) -> None:
     """Print what `check_cohort` found, one row a problem; one line where all is well."""
-    checked = f"{cohort.source}: {_count(len(cohort.rows), 'row')} checked"
+    checked = f"{cohort.source}: {count_of(len(cohort.rows), 'row')} checked"
     if not problems:
-        _print(f"{checked}, no problem")
+        print_line(f"{checked}, no problem")
         return
     several = len(cohort.segmentations) > 1
     columns = ("line", "lesion", *(["segmentation"] if several else []), "file", "problem")
@@ -79,7 +79,7 @@ def print_problems(problems: Sequence[Problem], cohort: Cohort) -> None:
         columns,
         [(p.line, p.lesion, *([p.segmentation] if several else []), p.file, p.problem) for p in problems],
     )
-    _print(f"{checked}, {_count(len(problems), 'problem')}", to_stderr=True)
+    print_line(f"{checked}, {count_of(len(problems), 'problem')}", to_stderr=True)
 
 
 def print_summary(summary: Summary, *, quiet: bool) -> None:
@@ -88,12 +88,14 @@ def print_summary(summary: Summary, *, quiet: bool) -> None:
 
     if quiet:
         for failure in (*summary.failed, *summary.partial):
-            _print(str(failure), to_stderr=True)
+            print_line(str(failure), to_stderr=True)
     if summary.failed_before:
         now = {row[:2] for row in (*summary.failed, *summary.partial)}
         for old in status(summary.cube).failures:
             if (old.lesion, old.segmentation) not in now:
-                _print(f"{old.lesion} ({old.segmentation}): failed before: {old.stage}: {old.reason}", to_stderr=True)
+                print_line(
+                    f"{old.lesion} ({old.segmentation}): failed before: {old.stage}: {old.reason}", to_stderr=True
+                )
     if quiet:
         return
     before = summary.done_before - summary.failed_before
@@ -105,43 +107,47 @@ def print_summary(summary: Summary, *, quiet: bool) -> None:
         parts.append(f"{before} done before")
     if summary.failed_before:
         parts.append(f"{summary.failed_before} failed before (--retry-failed tries again)")
-    _print(f"{summary.cube}: {_count(summary.total, 'row')}, {', '.join(parts)}, {summary.seconds:.1f} s")
+    parts.append(f"{count_of(summary.computed, 'feature vector')} computed")
+    print_line(f"{summary.cube}: {count_of(summary.total, 'row')}, {', '.join(parts)}, {summary.seconds:.1f} s")
 
 
 def print_export(table: Path, status: CubeStatus) -> None:
     """Print where a table is, and on stderr how many of its rows have empty cells."""
-    _print(str(table))
+    print_line(str(table))
     if status.failed or status.pending:
         missing = (
-            f"{status.done} of {_count(status.rows, 'row')} done, {status.partial} done in part, "
+            f"{status.done} of {count_of(status.rows, 'row')} done, {status.partial} done in part, "
             f"{status.failed - status.partial} failed, {status.pending} pending"
         )
-        _print(f"{missing}: empty cells; hgpscale status says why", to_stderr=True)
+        print_line(f"{missing}: empty cells; hgpscale status says why", to_stderr=True)
 
 
 def print_status(status: CubeStatus) -> None:
     """Print the state of a cube, of each family, and what failed."""
     print_table((), status.table())
-    _print("")
+    print_line("")
     families = [(f.family, f.done, f.failed, f.pending) for f in status.families]
     print_table(("family", "done", "failed", "pending"), families)
     for title, rows in (("failed", status.failures), ("done, with undefined features", status.notes)):
         if rows:
-            _print("")
+            print_line("")
             cells = [
-                (row.lesion, row.segmentation, _listed(row.images), _listed(row.families), row.stage, row.reason)
+                (row.lesion, row.segmentation, listed(row.images), listed(row.families), row.stage, row.reason)
                 for row in rows
             ]
             print_table(("lesion", "segmentation", "images", "families", "stage", "reason"), cells, title)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names on one line, many of them shortened."""
     return " ".join(names) if len(names) <= _MANY else f"{' '.join(names[:_MANY])} and {len(names) - _MANY} more"
 
 
-def _count(number: int, one: str, many: str = "") -> str:
+def count_of(number: int, one: str, many: str = "") -> str:
+    """Return a number with the singular or the plural of what it counts."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-def _print(line: str, *, to_stderr: bool = False) -> None:
+def print_line(line: str, *, to_stderr: bool = False) -> None:
+    """Print one line, whatever characters are in it."""
     print(one_line(line), file=sys.stderr if to_stderr else sys.stdout, flush=True)

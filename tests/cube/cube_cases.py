@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from zarr.storage import LocalStore
 
+from hgpscale.catalog import is_of_region
 from hgpscale.cohort.manifest import Cohort, LesionRow
+from hgpscale.contents import Contents, Key
 from hgpscale.cube import CubeWriter
+from hgpscale.cube.head import Head
+from hgpscale.cube.schema import LABELS
 from hgpscale.errors import Failure
-from hgpscale.record import Record, expected_keys
+from hgpscale.record import Record
 from hgpscale.settings import Settings
+
+Row = tuple[str, str]
 
 SMALL = Settings.from_parameters({"featureClass": {"firstorder": ["Mean", "Energy"], "shape": ["MeshVolume"]}})
 FLAT = Failure("features", "glcm is undefined on one grey level; leave it out")
@@ -47,11 +55,18 @@ def cohort(*rows: tuple[Any, ...], source: str = "cohort.csv", **columns: list[A
     return Cohort(source=source, rows=tuple(built), columns=table)
 
 
-def record(lesion: str, segmentation: str, settings: Settings = SMALL, **failed: Failure) -> Record:
-    """Make a record whose numbers follow from its ids; families named in `failed` have none."""
-    numbers = np.random.default_rng(zlib.crc32(f"{lesion}/{segmentation}".encode()))
+def record(
+    lesion: str,
+    segmentation: str,
+    settings: Settings = SMALL,
+    keys: Collection[Key] | None = None,
+    **failed: Failure,
+) -> Record:
+    """Make a record whose numbers follow from its ids and the bins; families named in `failed` have none."""
     values, failures = {}, {}
-    for key in expected_keys(settings):
+    for key in Contents.of(settings).keys if keys is None else keys:
+        bins = "" if is_of_region(key[2]) else str(settings.binWidth)
+        numbers = np.random.default_rng(zlib.crc32("/".join((lesion, segmentation, *key, bins)).encode()))
         vector = numbers.normal(scale=1e3, size=len(settings.features[key[2]]))
         if key[2] in failed:
             failures[key] = failed[key[2]]
@@ -73,19 +88,52 @@ def write(path: Path, rows: Cohort, records: list[Record], settings: Settings = 
     return path
 
 
+def fill(path: Path, rows: Cohort, settings: Settings = SMALL, **options: Any) -> dict[Row, set[Key]]:
+    """Have a cube grow and store all that it lacks; return what that was."""
+    with CubeWriter.open(path, rows, settings, **options) as writer:
+        assert writer.settings is not None
+        missing = {row: set(keys) for row, keys in writer.missing.items()}
+        for row, keys in missing.items():
+            writer.add(record(*row, writer.settings, keys))
+    return missing
+
+
+def done(cube: xr.Dataset) -> set[tuple[str, ...]]:
+    """Return what a cube calls done, by its five labels; it must be what its settings make, and what tables show."""
+    settings = Head.of(cube.attrs).settings
+    assert settings is not None
+    records = cube.hgp.records()
+    found = records.loc[records.state == "done", list(LABELS)]
+    for lesion, rater, *key in found.itertuples(index=False):
+        region, image, family = key
+        where = {"lesion": lesion, "segmentation": rater, "region": region}
+        values = cube[family].sel(where if is_of_region(family) else {**where, "image_type": image})
+        made = record(lesion, rater, settings, [(region, image, family)]).values[region, image, family]
+        np.testing.assert_array_equal(values, made)
+    numbers = cube.hgp.to_frame(tidy=True).dropna(subset="value")
+    vectors = set(map(tuple, found.to_numpy()))
+    assert set(numbers[list(LABELS)].astype(str).itertuples(index=False, name=None)) == vectors
+    return vectors
+
+
 class Killed(Exception):  # noqa: N818 (it stands for no error)
     """What stands for the end of the process."""
 
 
 class DyingStore(LocalStore):  # type: ignore[misc]
-    """A local store in which, after `left` writes, each write fails with `error` and leaves a torn file."""
+    """A local store in which, after `left` writes, each write fails with `error` and leaves a torn file.
+
+    A store that died once stays dead: other writes of the same call may be under way.
+    """
 
     left: ClassVar[float] = float("inf")
     error: ClassVar[Exception] = Killed()
+    dead = False
 
     def _write_or_die(self, key: str) -> None:
         cls = type(self)
-        if cls.left <= 0:
+        if cls.left <= 0 or self.dead:
+            self.dead = isinstance(self.error, Killed)
             torn = (self.root / key).with_suffix(".0123.partial")
             torn.parent.mkdir(parents=True, exist_ok=True)
             torn.write_bytes(b"to")
@@ -103,6 +151,16 @@ class DyingStore(LocalStore):  # type: ignore[misc]
     async def delete(self, key: str) -> None:
         self._write_or_die(key)
         await super().delete(key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        try:
+            self._write_or_die(prefix)
+        except Exception:
+            found = sorted(p for p in (self.root / prefix).rglob("*") if p.is_file())
+            for path in found[: len(found) // 2]:
+                path.unlink()
+            raise
+        await super().delete_dir(prefix)
 
     def set_sync(self, key: str, value: Any) -> None:
         self._write_or_die(key)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hgpscale.contents import Contents
 from hgpscale.engine.tasks import LesionTask, ScanTask
 from hgpscale.errors import Failure
-from hgpscale.record import Record, expected_keys
+from hgpscale.record import Record
 from hgpscale.settings import Settings
 
 
@@ -55,7 +56,8 @@ def read(scan: ScanTask, settings: Settings) -> list[tuple[Path, LesionTask]]:
 def extract(item: tuple[Path, LesionTask], settings: Settings) -> Record:
     folder, lesion = item
     kind = _start(folder, f"extract {lesion.lesion}")
-    values = {key: np.full(len(settings.features[key[2]]), 1.0) for key in expected_keys(settings)}
+    keys = Contents.of(settings).keys if lesion.keys is None else lesion.keys
+    values = {key: np.full(len(settings.features[key[2]]), 1.0) for key in keys}
     failures = {}
     if kind == "no glcm":
         key = next(key for key in values if key[2] == "glcm")

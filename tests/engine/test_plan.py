@@ -4,8 +4,10 @@ from pathlib import Path
 import pandas as pd
 
 from hgpscale.cohort import Cohort, LesionRow
-from hgpscale.engine.plan import plan, rows_to_retry
+from hgpscale.contents import Contents
+from hgpscale.engine.plan import changed_files, plan
 from hgpscale.engine.tasks import LesionTask, ScanTask
+from hgpscale.settings import Settings
 
 
 def _row(lesion: str, segmentation: str, image: str, mask: str, label: int | None = None) -> LesionRow:
@@ -22,11 +24,13 @@ COHORT = Cohort(
     ),
     pd.DataFrame(index=["b1", "a", "b2"]),
 )
-ALL = {(row.lesion, row.segmentation) for row in COHORT.rows}
+SETTINGS = Settings()
+KEYS = Contents.of(SETTINGS).keys
+ALL = {(row.lesion, row.segmentation): KEYS for row in COHORT.rows}
 
 
 def test_every_image_is_one_scan_in_the_manifests_order() -> None:
-    assert plan(COHORT, ALL, {}) == [
+    assert plan(COHORT, ALL, {}, SETTINGS) == [
         ScanTask(
             "b.nii",
             (
@@ -40,24 +44,38 @@ def test_every_image_is_one_scan_in_the_manifests_order() -> None:
 
 
 def test_only_pending_rows_are_planned_and_carry_the_digest_of_their_image() -> None:
-    scans = plan(COHORT, {("b2", "RAD")}, {("b1", "PHD"): ("abc", "m"), ("a", "RAD"): ("xyz", "m")})
+    scans = plan(COHORT, {("b2", "RAD"): KEYS}, {("b1", "PHD"): ("abc", "m"), ("a", "RAD"): ("xyz", "m")}, SETTINGS)
     assert scans == [ScanTask("b.nii", (LesionTask("b2", "RAD", "b2.nii", None),), "abc")]
 
 
 def test_lesions_of_one_label_map_carry_its_digest() -> None:
     rows = [replace(row, mask=Path("map.nii")) for row in COHORT.rows]
-    scans = plan(replace(COHORT, rows=tuple(rows)), {("b2", "RAD")}, {("b1", "RAD"): ("abc", "m")})
+    scans = plan(replace(COHORT, rows=tuple(rows)), {("b2", "RAD"): KEYS}, {("b1", "RAD"): ("abc", "m")}, SETTINGS)
     assert scans == [ScanTask("b.nii", (LesionTask("b2", "RAD", "map.nii", None, "m"),), "abc")]
 
 
-def test_rows_to_retry_are_all_of_the_failed_rows_images() -> None:
-    assert rows_to_retry(COHORT, {("b2", "RAD")}) == {("b1", "RAD"), ("b1", "PHD"), ("b2", "RAD")}
-    assert rows_to_retry(COHORT, set()) == set()
+def test_each_row_is_held_to_the_files_that_its_own_numbers_are_of() -> None:
+    missing = {("b1", "RAD"): KEYS[:1], ("b1", "PHD"): KEYS[:1]}
+    scans = plan(COHORT, missing, {("b1", "RAD"): ("old", "m"), ("b1", "PHD"): ("new", "n")}, SETTINGS)
+    assert scans == [
+        ScanTask("b.nii", (LesionTask("b1", "RAD", "b1r.nii", 2, "m", KEYS[:1]),), "old"),
+        ScanTask("b.nii", (LesionTask("b1", "PHD", "b1p.nii", None, "n", KEYS[:1]),), "new"),
+    ]
 
 
-def test_digest_of_a_pending_row_is_not_trusted() -> None:
-    assert plan(COHORT, {("a", "RAD")}, {("a", "RAD"): ("stale", "m")})[0].image_digest == ""
+def test_what_is_missing_of_a_row_that_has_numbers_is_said_and_so_is_its_digest() -> None:
+    scans = plan(COHORT, {("a", "RAD"): KEYS[:2]}, {("a", "RAD"): ("xyz", "m")}, SETTINGS)
+    assert scans == [ScanTask("a.nii", (LesionTask("a", "RAD", "a.nii", None, "m", KEYS[:2]),), "xyz")]
+
+
+def test_rows_whose_files_changed_are_found_and_unreadable_files_are_left_alone() -> None:
+    known = {("b1", "RAD"): ("i", "m"), ("b1", "PHD"): ("i", "m"), ("a", "RAD"): ("i", "m")}
+    now = {"b.nii": "i", "b1r.nii": "other", "b1p.nii": "m"}
+    assert changed_files(COHORT, known, now) == {("b1", "RAD"): ("b1r.nii",)}
+    # The third row of that image has no numbers: it may have failed because of the change.
+    assert set(changed_files(COHORT, known, {"b.nii": "other"})) == {("b1", "RAD"), ("b1", "PHD"), ("b2", "RAD")}
+    assert changed_files(COHORT, known, {}) == {}
 
 
 def test_nothing_pending_plans_nothing() -> None:
-    assert plan(COHORT, set(), {}) == []
+    assert plan(COHORT, {}, {}, SETTINGS) == []

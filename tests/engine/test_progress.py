@@ -8,7 +8,7 @@ from hgpscale.engine.events import LesionDone, RowFailure, RunFinished, RunStart
 from hgpscale.engine.progress import PlainLines, ProgressBar, duration, observer
 from hgpscale.errors import Failure
 
-SUMMARY = Summary(Path("c.zarr"), 600, 100, 0, 500, (), (), 1.0)
+SUMMARY = Summary(Path("c.zarr"), 600, 100, 0, 500, (), (), 1.0, 3500, 3500)
 BAD = RowFailure("p7", "default", Failure("mask", "[bold] empty"))
 
 
@@ -27,7 +27,7 @@ def clock() -> Clock:
 def test_plain_lines_give_count_failures_rate_and_time_left(clock: Clock) -> None:
     stream = io.StringIO()
     with PlainLines(stream, clock) as show:
-        show(RunStarted(600, 500))
+        show(RunStarted(600, 500, 3500))
         for _ in range(49):
             show(LesionDone())
         clock.now += 25
@@ -39,7 +39,7 @@ def test_plain_lines_give_count_failures_rate_and_time_left(clock: Clock) -> Non
 def test_plain_lines_come_every_few_seconds_only(clock: Clock) -> None:
     stream = io.StringIO()
     show = PlainLines(stream, clock)
-    show(RunStarted(100, 100))
+    show(RunStarted(100, 100, 700))
     for _ in range(100):
         clock.now += 0.2
         show(LesionDone())
@@ -52,7 +52,7 @@ def test_plain_lines_come_every_few_seconds_only(clock: Clock) -> None:
 def test_plain_lines_for_a_run_with_nothing_to_do(clock: Clock) -> None:
     stream = io.StringIO()
     show = PlainLines(stream, clock)
-    show(RunStarted(3, 0))
+    show(RunStarted(3, 0, 0))
     show(RunFinished(SUMMARY))
     assert stream.getvalue() == "3/3 lesions, 0 failed\n"
 
@@ -60,7 +60,7 @@ def test_plain_lines_for_a_run_with_nothing_to_do(clock: Clock) -> None:
 def test_families_without_values_are_named_but_do_not_count_as_failed(clock: Clock) -> None:
     stream = io.StringIO()
     show = PlainLines(stream, clock)
-    show(RunStarted(1, 1))
+    show(RunStarted(1, 1, 7))
     clock.now += 1
     show(LesionDone(partial=(RowFailure("p1", "RAD", Failure("features", "no edge")),)))
     show(RunFinished(SUMMARY))
@@ -71,7 +71,7 @@ def test_bar_shows_counts_and_failures_literally() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=100)
     with ProgressBar(console) as show:
-        show(RunStarted(3, 2))
+        show(RunStarted(3, 2, 14))
         show(LesionDone())
         show(LesionDone(failed=BAD))
         show(RunFinished(SUMMARY))

@@ -12,10 +12,11 @@ import pytest
 import SimpleITK as sitk
 
 from hgpscale.cohort import read_labels
+from hgpscale.contents import Contents
 from hgpscale.engine import tasks
 from hgpscale.engine.tasks import LesionTask, PreparedLesion, ScanTask, extract_prepared, read_scan
 from hgpscale.prepare.scan import scan_statistics
-from hgpscale.record import Record, expected_keys
+from hgpscale.record import Record
 from hgpscale.settings import Settings
 
 SHAPE = (8, 20, 24)
@@ -55,7 +56,7 @@ def run(image: Path, mask: Path, settings: Settings | None = None, label: int | 
 
 def test_a_good_lesion_has_all_its_values(image: Path, tmp_path: Path) -> None:
     record = run(image, write(tmp_path / "mask.nii.gz", box(3)))
-    assert set(record.values) == set(expected_keys(Settings()))
+    assert set(record.values) == set(Contents.of(Settings()).keys)
     assert not record.failures
     assert (record.lesion, record.segmentation, record.label) == ("a", "RAD", 3)
     assert record.image_digest
@@ -108,7 +109,7 @@ def test_masks_that_hold_no_region(
     assert record.failure.stage == "mask"
     assert reason in record.failure.reason
     assert record.failure.reason.startswith(f"{tmp_path}/mask.nii.gz: ")
-    assert set(record.failures) == set(expected_keys(Settings()))
+    assert set(record.failures) == set(Contents.of(Settings()).keys)
 
 
 def test_a_small_region_is_refused_when_asked(image: Path, tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_an_image_that_changed_since_is_refused(image: Path, tmp_path: Path) -> 
     (item,) = read_scan(task, Settings())
     assert isinstance(item, Record)
     assert item.failure is not None
-    assert "changed since other lesions of it were extracted" in item.failure.reason
+    assert "changed since numbers in the cube were made of it" in item.failure.reason
 
 
 def test_a_mask_that_changed_since_is_refused(image: Path, tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ def test_a_mask_that_changed_since_is_refused(image: Path, tmp_path: Path) -> No
     (item,) = read_scan(task, Settings())
     assert isinstance(item, Record)
     assert item.failure is not None
-    assert f"{mask}: changed since other lesions of it were extracted" in item.failure.reason
+    assert f"{mask}: changed since numbers in the cube were made of it" in item.failure.reason
 
 
 def test_a_label_map_is_read_once_for_its_lesions(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 def cube(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
     path = tmp_path_factory.mktemp("cube") / "cube.zarr"
     with CubeWriter.open(path, cohort, SETTINGS) as writer:
-        for scan in plan(cohort, writer.pending(), {}):
+        for scan in plan(cohort, writer.missing, {}, SETTINGS):
             for item in read_scan(scan, SETTINGS):
                 writer.add(extract_prepared(item, SETTINGS))
     return open_cube(path)
