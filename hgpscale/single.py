@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hgpscale.catalog import flat_name
-from hgpscale.cohort import labels_of, open_image, read_labels, read_parts
+from hgpscale.cohort import LabelMap, Outlines, labels_of, open_image, read_outlines, read_parts
 from hgpscale.cohort.images import ImageFile
 from hgpscale.contents import Contents
 from hgpscale.engine.tasks import compute_named, naming
@@ -36,6 +36,7 @@ def extract_lesion(
     settings: Settings | Mapping[str, Any] | str | Path | None = None,
     *,
     label: int | None = None,
+    roi: str = "",
 ) -> dict[str, float]:
     """Compute the features of one lesion, in this process, without Dask.
 
@@ -51,6 +52,8 @@ def extract_lesion(
         `Settings`, a pyradiomics parameter mapping, or the path of a parameter file; None: pyradiomics' defaults.
     label
         The lesion's value in the mask; None: the settings' label, or the only one there is.
+    roi
+        Name, number or pattern of the segments that make the lesion, in a mask file that has such.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def extract_lesion(
     """
     chosen = Settings.of(settings)
     require_packages(chosen)
-    found = cut_lesion(image, mask, label, chosen)
+    found = cut_lesion(image, mask, label, chosen, roi)
     mask_name = name_of(mask, "mask")
     values, failures = compute_named(found, chosen, name_of(image, "image"), mask_name)
     for key, failure in failures.items():
@@ -83,7 +86,11 @@ def extract_lesion(
 
 
 def cut_lesion(
-    image: str | Path | sitk.Image, mask: str | Path | sitk.Image, label: int | None, settings: Settings
+    image: str | Path | sitk.Image,
+    mask: str | Path | sitk.Image,
+    label: int | None,
+    settings: Settings,
+    roi: str = "",
 ) -> Cut:
     """Read of a scan what one lesion needs: parameters, and what is read of a file, as of `extract_lesion`.
 
@@ -95,9 +102,10 @@ def cut_lesion(
     """
     keep_freed_memory()
     scan = open_image(image) if isinstance(image, (str, Path)) else view_of(image)
-    labels = labels_from(mask, settings.label_channel)
+    outlines = outlines_from(mask, scan.geometry, settings.label_channel)
     with naming(name_of(mask, "mask")):
-        wanted = plan(scan.geometry, labels, label if label is not None else settings.label, settings)
+        labels, value = outlines.region(roi, label if label is not None else settings.label)
+        wanted = plan(scan.geometry, labels, value, settings)
     if isinstance(scan, ImageFile):
         whole = (0, 0, 0), scan.geometry.size
         (scan,), _ = read_parts(scan, [whole if needs_scan(settings) else wanted.needed], entire=False)
@@ -123,12 +131,12 @@ def name_of(source: str | Path | sitk.Image, otherwise: str) -> str:
     return str(source) if isinstance(source, (str, Path)) else otherwise
 
 
-def labels_from(source: str | Path | sitk.Image, channel: int) -> Volume:
-    """Return the part of a mask that holds labels; of a mask with several values a voxel, those of one channel."""
+def outlines_from(source: str | Path | sitk.Image, image: Geometry, channel: int) -> Outlines:
+    """Return what a mask outlines; of a mask with several values a voxel, those of one channel."""
     if isinstance(source, (str, Path)):
-        return read_labels(source, channel, hashed=False)[0]
+        return read_outlines(source, image, channel, hashed=False)
     with naming("mask"):
-        return labels_of(source, channel)
+        return LabelMap(labels_of(source, channel), "")
 
 
 def view_of(image: sitk.Image) -> Volume:

@@ -6,10 +6,13 @@ from hgpscale.cohort.check import Problem, check_cohort
 from hgpscale.cohort.images import file_digest, open_image, read_image, read_parts
 from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
 from hgpscale.cohort.masks import labels_of, read_labels, read_mask
+from hgpscale.cohort.outlines import LabelMap, Outlines, read_outlines
 
 __all__ = [
     "Cohort",
+    "LabelMap",
     "LesionRow",
+    "Outlines",
     "Problem",
     "check_cohort",
     "file_digest",
@@ -19,5 +22,6 @@ __all__ = [
     "read_labels",
     "read_manifest",
     "read_mask",
+    "read_outlines",
     "read_parts",
 ]

@@ -54,7 +54,12 @@ class LesionRow:
     label
         Value of the region in the mask; None: the mask's only non-zero value.
     roi
-        Name of the region; '' where the manifest has none.
+        Name, number or pattern of the segments that make the region, see `Outlines.region`; '' where the manifest has
+        none.
+    liver
+        Mask of the liver, absolute; None where the manifest has none.
+    liver_roi
+        Which segments of that file, or which value, see `Outlines.organ`.
 
     """
 
@@ -68,6 +73,8 @@ class LesionRow:
     mask_text: str
     label: int | None
     roi: str
+    liver: Path | None = None
+    liver_roi: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +114,11 @@ def read_manifest(path: str | Path) -> Cohort:
 
     One row is one lesion seen by one segmentation. Columns `patient`, `image` and `mask` are required. `lesion`
     defaults to the patient where each patient has one row a segmentation; `segmentation` to ``default``; `label` to
-    the mask's only non-zero value. `roi`, `liver`, `centre`, `split` (``train``, ``external``, or empty: not known)
-    and `hgp_desmoplastic`, `hgp_replacement`, `hgp_pushing` (percent, all three or none) are optional. Every other
-    column is carried along as a covariate: as numbers where all its cells are numbers, empty or NA, but as text where
-    one is a code with a leading zero or too long for a float. `catalog.column_problems` says which names it cannot
-    have.
+    the mask's only non-zero value. `roi`, `liver`, `liver_roi`, `centre`, `split` (``train``, ``external``, or empty:
+    not known) and `hgp_desmoplastic`, `hgp_replacement`, `hgp_pushing` (percent, all three or none) are optional. Every
+    other column is carried along as a covariate: as numbers where all its cells are numbers, empty or NA, but as text
+    where one is a code with a leading zero or too long for a float. `catalog.column_problems` says which names it
+    cannot have.
 
     A batch file of pyradiomics, known by its columns `Image` and `Mask`, is read as pyradiomics reads it: every row is
     a case of its own. The patient is the first of the columns Patient, PatientID, ID, Subject or Case (in any
@@ -259,6 +266,8 @@ def _lesion_rows(path: Path, table: Table, problems: Problems) -> list[LesionRow
                 row["mask"],
                 label,
                 row.get("roi", ""),
+                folder / row["liver"] if row.get("liver") else None,
+                row.get("liver_roi", ""),
             )
         )
     return rows
@@ -330,7 +339,7 @@ def _check_same(table: Table, key: str, names: Iterable[str], problems: Problems
 
 def _is_numeric(table: Table, name: str) -> bool:
     """Whether a column holds numbers: all cells do, or are empty, and none is a code such as 007."""
-    if name in ("patient", "image"):
+    if name in ("patient", "image", "liver", "liver_roi"):
         return False
     if name in table.numeric or name in PERCENTAGES:
         return True

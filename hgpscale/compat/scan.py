@@ -9,7 +9,7 @@ from hgpscale.cohort import open_image, read_parts
 from hgpscale.engine.tasks import naming
 from hgpscale.prepare.cut import Cut, plan, take
 from hgpscale.prepare.scan import scan_statistics
-from hgpscale.single import keep_freed_memory, labels_from, name_of, view_of
+from hgpscale.single import keep_freed_memory, name_of, outlines_from, view_of
 from hgpscale.volume import Volume
 
 if TYPE_CHECKING:
@@ -40,10 +40,11 @@ class Scan(NamedTuple):
 def read_whole(image: str | Path | sitk.Image, mask: str | Path | sitk.Image, settings: Settings) -> Scan:
     """Read a scan and its mask to their ends, and cut the lesion out; parameters and errors as `single.cut_lesion`."""
     keep_freed_memory()
-    labels = labels_from(mask, settings.label_channel)
     voxels = _voxels(image)
+    outlines = outlines_from(mask, voxels.geometry, settings.label_channel)
     with naming(name_of(mask, "mask")):
-        wanted = plan(voxels.geometry, labels, settings.label, settings)
+        labels, label = outlines.region("", settings.label)
+        wanted = plan(voxels.geometry, labels, label, settings)
     with naming(name_of(image, "image")):
         statistics = scan_statistics(voxels.array, settings)
     return Scan(voxels, labels, take(voxels, wanted, statistics))

@@ -58,7 +58,7 @@ def plan(
             image, mask = str(row.image), str(row.mask)
             of_image, of_mask = digests.get(key, (known.get(image, ""), known.get(mask, "")))
             keys = None if wanted == everything else wanted
-            task = LesionTask(row.lesion, row.segmentation, mask, row.label, of_mask, keys)
+            task = LesionTask(row.lesion, row.segmentation, mask, row.label, of_mask, keys, row.roi)
             lesions.setdefault((image, of_image), []).append(task)
     return [ScanTask(image, tuple(tasks), digest) for (image, digest), tasks in lesions.items()]
 

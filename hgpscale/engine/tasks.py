@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from hgpscale.cohort import open_image, read_labels, read_parts
+from hgpscale.cohort import Outlines, open_image, read_outlines, read_parts
 from hgpscale.contents import Contents, Key, restricted
 from hgpscale.errors import Failure, HgpscaleError, ImageError, MaskError, VoxelError
 from hgpscale.lesion import compute_lesion
@@ -15,7 +15,7 @@ from hgpscale.prepare.cut import Cut, Plan, plan, take
 from hgpscale.prepare.scan import needs_scan, scan_statistics
 from hgpscale.record import Record, failed_record
 from hgpscale.settings import Settings
-from hgpscale.volume import Geometry, Volume
+from hgpscale.volume import Geometry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +40,8 @@ class LesionTask:
         Digest that the cube holds for this file; empty if none. As `ScanTask.image_digest`.
     keys
         What is to be computed; None: all that the settings say.
+    roi
+        Which segments of the mask make the lesion, see `Outlines.region`.
 
     """
 
@@ -49,6 +51,7 @@ class LesionTask:
     label: int | None = None
     mask_digest: str = ""
     keys: tuple[Key, ...] | None = None
+    roi: str = ""
 
     def settings(self, settings: Settings) -> Settings:
         """Return the settings for what is to be computed."""
@@ -139,18 +142,19 @@ class _Planned(NamedTuple):
 
 
 def _planned(scan: ScanTask, image: Geometry, settings: Settings) -> Iterator[_Planned]:
-    held: tuple[str, Volume, str] | None = None
+    held: tuple[str, Outlines] | None = None
     for task in scan.lesions:
         mask_digest = ""
         try:
             # Lesions of one label map mostly stand one after the other: it is read once for them.
             if held is None or held[0] != task.mask:
                 held = None
-                held = (task.mask, *read_labels(task.mask, settings.label_channel))
-            _, mask, mask_digest = held
+                held = (task.mask, read_outlines(task.mask, image, settings.label_channel))
+            outlines = held[1]
+            mask_digest = outlines.digest
             _require_unchanged(task.mask, task.mask_digest, mask_digest)
             with naming(task.mask):
-                label = task.label if task.label is not None else settings.label
+                mask, label = outlines.region(task.roi, task.label if task.label is not None else settings.label)
                 wanted = plan(image, mask, label, task.settings(settings))
         except HgpscaleError as error:
             yield _Planned(mask_digest, failure=Failure.of(error))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from hgpscale.cohort import read_labels
+from hgpscale.cohort import read_outlines
 from hgpscale.contents import Contents
 from hgpscale.engine import tasks
 from hgpscale.engine.tasks import LesionTask, PreparedLesion, ScanTask, extract_prepared, read_scan
@@ -275,11 +275,11 @@ def test_a_label_map_is_read_once_for_its_lesions(image: Path, tmp_path: Path, m
     mask = write(tmp_path / "mask.nii.gz", two)
     read: list[str] = []
 
-    def counted(path: str, channel: int) -> Any:
+    def counted(path: str, *rest: Any) -> Any:
         read.append(path)
-        return read_labels(path, channel)
+        return read_outlines(path, *rest)
 
-    monkeypatch.setattr(tasks, "read_labels", counted)
+    monkeypatch.setattr(tasks, "read_outlines", counted)
     lesions = tuple(LesionTask(str(label), "RAD", str(mask), label) for label in (1, 2))
     items = read_scan(ScanTask(str(image), lesions), Settings())
     assert [item.cut.plan.label for item in items if isinstance(item, PreparedLesion)] == [1, 2]
