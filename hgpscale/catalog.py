@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hgpscale.settings import Settings
 
-REGIONS = ("lesion",)
+LESION = "lesion"
+"""The region that is the mask as it is."""
 ORIGINAL = "original"
 """Name of the unfiltered image; shape, which no filter changes, stands under it."""
 
@@ -366,7 +367,7 @@ def flat_name(image_type: str, family: str, feature: str) -> str:
 CUBE_NAMES = (
     *("lesion", "segmentation", "region", "image_type", "family"),
     *("image", "image_path", "mask", "label", "requested_label", "roi"),
-    *("image_digest", "mask_digest", "state", "error", "zarr.json", TABLE, f"{TABLE}_feature"),
+    *("image_digest", "mask_digest", "surroundings_digest", "state", "error", "zarr.json", TABLE, f"{TABLE}_feature"),
 )
 """What a cube's folder, or a table exported from it, holds besides the families and the manifest's own columns."""
 

@@ -86,7 +86,11 @@ _BreakLock = Annotated[
 ]
 _Settings = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.yaml", help="pyradiomics parameter file.", show_default="pyradiomics' defaults"),
+    typer.Option(
+        metavar="FILE.yaml",
+        help="pyradiomics parameter file, or the preset hgp-ct.",
+        show_default="pyradiomics' defaults",
+    ),
 ]
 _Workers = Annotated[
     int | None,

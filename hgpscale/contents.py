@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hgpscale.catalog import IMAGE_TYPES, ORIGINAL, REGIONS, TABLE, is_of_region
+from hgpscale.catalog import IMAGE_TYPES, LESION, ORIGINAL, TABLE, is_of_region
 
 if TYPE_CHECKING:
     from hgpscale.settings import Settings
@@ -39,7 +39,7 @@ class Contents:
     @classmethod
     def of(cls, settings: Settings) -> Contents:
         """Return what `settings` ask for."""
-        return cls(REGIONS, tuple(image_names(settings)), dict(settings.features))
+        return cls(tuple(settings.regions), tuple(image_names(settings)), dict(settings.features))
 
     @classmethod
     def from_attribute(cls, attribute: Mapping[str, Any]) -> Contents:
@@ -67,7 +67,7 @@ class Contents:
             for image in images
             for family in families
         ]
-        return (*product, *[(REGIONS[0], ORIGINAL, TABLE)] * (TABLE in self.features))
+        return (*product, *[(LESION, ORIGINAL, TABLE)] * (TABLE in self.features))
 
 
 def image_names(settings: Settings) -> list[str]:
@@ -80,10 +80,11 @@ def image_names(settings: Settings) -> list[str]:
 
 
 def restricted(settings: Settings, keys: Collection[Key]) -> Settings:
-    """Return settings for no more than some vectors need: without the other image types, widths of LoG and families.
+    """Return settings for no more than some vectors need.
 
-    Single images of an image type that has several, such as one wavelet band, cannot be left out. The vectors that are
-    left have the same numbers: they depend on no other image type or family.
+    Other regions, image types, widths of LoG and families are left out. Single images of an image type that has
+    several, such as one wavelet band, cannot be left out. The vectors that are left have the same numbers: they depend
+    on no other image type or family.
     """
     images = {image for _, image, family in keys if not is_of_region(family)}
     types: dict[str, dict[str, Any]] = {}
@@ -98,7 +99,11 @@ def restricted(settings: Settings, keys: Collection[Key]) -> Settings:
     families = {family for _, _, family in keys}
     features = {family: names for family, names in settings.features.items() if family in families}
     # Shape needs no filter, but a lesion is cut out by the reach of some.
-    return settings.model_copy(update={"image_types": types or {"Original": {}}, "features": features})
+    measured = {region for region, _, _ in keys}
+    regions = {name: value for name, value in settings.regions.items() if name in measured}
+    return settings.model_copy(
+        update={"image_types": types or {"Original": {}}, "features": features, "regions": regions}
+    )
 
 
 def _names(image_type: str, settings: Settings, **changed: Any) -> set[str]:

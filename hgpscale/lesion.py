@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hgpscale.catalog import ORIGINAL, REGIONS, SHAPE_FAMILIES
-from hgpscale.contents import Key
+from hgpscale.catalog import LESION, ORIGINAL, SHAPE_FAMILIES
+from hgpscale.contents import Contents, Key
 from hgpscale.errors import Failure, HgpscaleError, VoxelError
 from hgpscale.features import Footprint, Region, compute
 from hgpscale.filters import FILTERS
-from hgpscale.prepare.prepared import Prepared, prepare
+from hgpscale.prepare.prepared import Prepared, prepare, prepare_bands
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ Failures = dict[Key, Failure]
 
 
 def compute_lesion(cut: Cut, settings: Settings) -> tuple[Values, Failures]:
-    """Compute the features of one region on all image types.
+    """Compute the features of all regions on all image types.
 
     Parameters
     ----------
@@ -46,29 +46,42 @@ def compute_lesion(cut: Cut, settings: Settings) -> tuple[Values, Failures]:
     Raises
     ------
     MaskError
-        The region is too small, or vanishes on the new grid or between the thresholds of resegmentation.
+        The lesion is too small, or vanishes on the new grid or between the thresholds of resegmentation. Where only
+        a region around it does, that is a failure of its keys.
     VoxelError
-        NaN or infinite voxels in the region, or where they would spread from.
+        NaN or infinite voxels in the lesion, or where they would spread from.
 
     """
-    prepared = prepare(cut, settings)
     values: Values = {}
     failures: Failures = {}
+    if LESION in settings.regions:
+        _measure(LESION, prepare(cut, settings), settings, values, failures)
+    if settings.bands:
+        for name, found in prepare_bands(cut, settings).items():
+            if isinstance(found, HgpscaleError):
+                keys = [key for key in Contents.of(settings).keys if key[0] == name]
+                failures.update(dict.fromkeys(keys, Failure.of(found)))
+            else:
+                _measure(name, found, settings, values, failures)
+    return values, failures
+
+
+def _measure(region: str, prepared: Prepared, settings: Settings, values: Values, failures: Failures) -> None:
+    """Compute one region's features on all image types."""
     outline = Region(Footprint(prepared.shape_mask, prepared.spacing), np.empty(0), settings)
     shapes = [family for family in settings.features if family in SHAPE_FAMILIES]
-    _compute(shapes, {ORIGINAL: outline}, values, failures)
+    _compute(region, shapes, {ORIGINAL: outline}, values, failures)
     textures = [family for family in settings.features if family not in SHAPE_FAMILIES]
     if not textures:
-        return values, failures
+        return
     images = _filtered(prepared, settings)
     at_a_time = max(1, _VOXELS_AT_A_TIME // int(np.count_nonzero(prepared.source.mask)))
     while batch := dict(itertools.islice(images, at_a_time)):
         for image, found in batch.items():
             if isinstance(found, HgpscaleError):
-                failures.update(dict.fromkeys(((REGIONS[0], image, family) for family in textures), Failure.of(found)))
+                failures.update(dict.fromkeys(((region, image, family) for family in textures), Failure.of(found)))
         regions = {image: found for image, found in batch.items() if isinstance(found, Region)}
-        _compute(textures, regions, values, failures)
-    return values, failures
+        _compute(region, textures, regions, values, failures)
 
 
 def _filtered(prepared: Prepared, settings: Settings) -> Iterator[tuple[str, Region | HgpscaleError]]:
@@ -90,10 +103,10 @@ def _filtered(prepared: Prepared, settings: Settings) -> Iterator[tuple[str, Reg
                 yield image, VoxelError(reason)
 
 
-def _compute(families: list[str], regions: dict[str, Region], values: Values, failures: Failures) -> None:
+def _compute(region: str, families: list[str], regions: dict[str, Region], values: Values, failures: Failures) -> None:
     for family in families:
         for image, found in zip(regions, _family(family, regions), strict=True):
-            key = (REGIONS[0], image, family)
+            key = (region, image, family)
             if isinstance(found, HgpscaleError):
                 failures[key] = Failure.of(found)
                 continue

@@ -25,6 +25,8 @@ class Record:
         Which row of the manifest this is.
     image_digest, mask_digest
         Digests of the files' bytes; empty where a file could not be read.
+    surroundings_digest
+        Digest of what bounds the regions outside of the lesion; empty where there are none, or it could not be read.
     label
         The mask value that was used; 0 where that could not be told.
     values
@@ -42,6 +44,7 @@ class Record:
     label: int = 0
     values: dict[Key, NDArray[np.float64]] = field(default_factory=dict)
     failures: dict[Key, Failure] = field(default_factory=dict)
+    surroundings_digest: str = ""
 
     @property
     def failure(self) -> Failure | None:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from hgpscale.catalog import DEFAULT_FAMILIES, FAMILIES, IMAGE_TYPES
+from hgpscale.bands import Band, band_of
+from hgpscale.catalog import DEFAULT_FAMILIES, FAMILIES, IMAGE_TYPES, LESION
 from hgpscale.errors import SettingsError
 from hgpscale.parameters import PER_IMAGE_TYPE, nearest, read_parameters, settings_values
 
@@ -33,8 +34,21 @@ INTERPOLATORS = (
 _DEFAULT_WAVELET = "coif1"
 
 
+PRESETS = Path(__file__).parent / "presets"
+"""Parameter files that come along; `presets` lists their names."""
+
+
+def presets() -> tuple[str, ...]:
+    """Return the names of the settings that come along."""
+    return tuple(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+
+
 def _original_alone() -> dict[str, dict[str, Any]]:
     return {"Original": {}}
+
+
+def _lesion_alone() -> dict[str, Any]:
+    return {LESION: None}
 
 
 class Settings(BaseModel):
@@ -95,6 +109,11 @@ class Settings(BaseModel):
         LBP2D: circle in voxels, points on it, scikit-image's method.
     lbp3DLevels, lbp3DIcosphereRadius, lbp3DIcosphereSubdivision
         LBP3D: levels of spherical harmonics, sphere in voxels, how finely it is divided.
+    regions
+        What to measure, by name: ``lesion`` (the mask), ``core``, ``rim`` and ``margin`` at distances in mm from the
+        lesion's surface, see `bands.band_of`. Several of a kind have names such as ``margin-2mm``.
+    airThreshold
+        Outside of the lesion no region takes a voxel below it (HU for CT); None: any voxel.
     image_types
         The settings that differ from the above for one image type, by pyradiomics' name of each enabled type.
     features
@@ -140,6 +159,8 @@ class Settings(BaseModel):
     lbp3DLevels: int = Field(2, ge=1)  # noqa: N815
     lbp3DIcosphereRadius: float = Field(1.0, gt=0, allow_inf_nan=False)  # noqa: N815
     lbp3DIcosphereSubdivision: int = Field(1, ge=0)  # noqa: N815
+    regions: dict[str, Any] = Field(default_factory=_lesion_alone)
+    airThreshold: float | None = Field(-200.0, allow_inf_nan=False)  # noqa: N815
     image_types: dict[str, dict[str, Any]] = Field(default_factory=_original_alone)
     features: dict[str, tuple[str, ...]] = Field(
         default_factory=lambda: {name: FAMILIES[name].default_names for name in DEFAULT_FAMILIES}
@@ -203,6 +224,16 @@ class Settings(BaseModel):
                 raise ValueError(f"unknown wavelet{nearest(value, known)}")
         return value
 
+    @field_validator("regions", mode="before")
+    @classmethod
+    def _known_regions(cls, value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping) or not value:
+            raise ValueError("must hold names and distances in mm, such as lesion: and rim: 3")
+        for name, given in value.items():
+            band_of(str(name), given)
+        ordered = sorted(value.items(), key=lambda item: item[0] != LESION)
+        return {str(name): None if name == LESION else _plain(given) for name, given in ordered}
+
     @field_validator("image_types")
     @classmethod
     def _known_image_types(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -243,6 +274,16 @@ class Settings(BaseModel):
         if "LoG" in self.image_types and not self.of_image_type("LoG").sigma:
             raise ValueError("image type LoG needs sigma: a list of widths in mm")
         return self
+
+    @property
+    def bands(self) -> dict[str, Band]:
+        """The regions besides the lesion itself, by name."""
+        return {name: band_of(name, value) for name, value in self.regions.items() if name != LESION}
+
+    @property
+    def reach(self) -> float:
+        """How far the regions go beyond the lesion's surface, in mm."""
+        return max((band.reach for band in self.bands.values()), default=0.0)
 
     def of_image_type(self, name: str) -> Settings:
         """Return the settings that hold for the images of one enabled type, by pyradiomics' name of it."""
@@ -286,19 +327,25 @@ class Settings(BaseModel):
 
     @classmethod
     def of(cls, settings: Settings | Mapping[str, Any] | str | Path | None) -> Settings:
-        """Return settings from whatever a caller has: settings, a parameter mapping, a file, or None (defaults)."""
+        """Return settings from whatever a caller has.
+
+        Settings, a parameter mapping, a file, a preset's name such as ``hgp-ct``, or None (defaults).
+        """
         if settings is None:
             return cls()
         if isinstance(settings, Settings):
             return settings
         if isinstance(settings, Mapping):
             return cls.from_parameters(settings)
-        return cls.read(settings)
+        return cls.read(PRESETS / f"{settings}.yaml" if str(settings) in presets() else settings)
 
     def to_parameters(self) -> dict[str, Any]:
         """Return the content of a pyradiomics parameter file that says the same; `from_parameters` reads it back."""
         setting = self.model_dump(mode="json")
         image_types, features = setting.pop("image_types"), setting.pop("features")
+        # pyradiomics knows no regions: a file that asks for none stays one that it reads.
+        if setting["regions"] == _lesion_alone():
+            del setting["regions"], setting["airThreshold"]
         return {
             "imageType": image_types,
             "featureClass": features,
@@ -309,6 +356,12 @@ class Settings(BaseModel):
     def write(self, path: str | Path) -> None:
         """Write a parameter file that `read`, and pyradiomics, can read."""
         Path(path).write_text(yaml.safe_dump(self.to_parameters(), sort_keys=False), encoding="utf-8")
+
+
+def _plain(value: Any) -> float | tuple[float, ...]:
+    """Return distances as numbers, a single one alone."""
+    given = tuple(map(float, value)) if isinstance(value, (list, tuple)) else (float(value),)
+    return given if len(given) > 1 else given[0]
 
 
 def _checked(name: str, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hgpscale.catalog import flat_name
+from hgpscale.catalog import LESION, flat_name
 from hgpscale.cohort import LabelMap, Outlines, labels_of, open_image, read_outlines, read_parts
 from hgpscale.cohort.images import ImageFile
 from hgpscale.contents import Contents
 from hgpscale.engine.tasks import compute_named, naming
 from hgpscale.errors import ImageError
 from hgpscale.filters import require_packages
-from hgpscale.prepare.cut import Cut, plan, take
+from hgpscale.prepare.cut import Cut, Surroundings, plan, take
 from hgpscale.prepare.scan import needs_scan, scan_statistics
 from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, Volume
@@ -37,6 +37,8 @@ def extract_lesion(
     *,
     label: int | None = None,
     roi: str = "",
+    liver: str | Path | sitk.Image | None = None,
+    liver_roi: str = "",
 ) -> dict[str, float]:
     """Compute the features of one lesion, in this process, without Dask.
 
@@ -54,11 +56,15 @@ def extract_lesion(
         The lesion's value in the mask; None: the settings' label, or the only one there is.
     roi
         Name, number or pattern of the segments that make the lesion, in a mask file that has such.
+    liver, liver_roi
+        Mask of the liver, which the setting `regions` does not leave, and which part of it; None: not known. Other
+        lesions are not known here, either: `extract` keeps regions out of them.
 
     Returns
     -------
     dict
-        Feature values by pyradiomics' names, such as ``original_glcm_Contrast``. A family that is undefined on
+        Feature values by pyradiomics' names, such as ``original_glcm_Contrast``; those of another region than the
+        lesion have its name before: ``rim__original_glcm_Contrast``. A family that is undefined on
         this region is NaN throughout, and a `UserWarning` says why.
 
     Raises
@@ -71,16 +77,17 @@ def extract_lesion(
     """
     chosen = Settings.of(settings)
     require_packages(chosen)
-    found = cut_lesion(image, mask, label, chosen, roi)
+    found = cut_lesion(image, mask, label, chosen, roi, (liver, liver_roi))
     mask_name = name_of(mask, "mask")
     values, failures = compute_named(found, chosen, name_of(image, "image"), mask_name)
     for key, failure in failures.items():
         what = "a feature is NaN" if key in values else f"{key[-1]} has no values"
         warnings.warn(f"{mask_name}: {what}: {failure}", UserWarning, stacklevel=2)
     return {
-        flat_name(image_type, family, feature): float(values[key][at]) if key in values else float("nan")
+        prefix + flat_name(image_type, family, feature): float(values[key][at]) if key in values else float("nan")
         for key in Contents.of(chosen).keys
-        for _, image_type, family in [key]
+        for region, image_type, family in [key]
+        for prefix in ["" if region == LESION else f"{region}__"]
         for at, feature in enumerate(chosen.features[family])
     }
 
@@ -91,6 +98,7 @@ def cut_lesion(
     label: int | None,
     settings: Settings,
     roi: str = "",
+    liver: tuple[str | Path | sitk.Image | None, str] = (None, ""),
 ) -> Cut:
     """Read of a scan what one lesion needs: parameters, and what is read of a file, as of `extract_lesion`.
 
@@ -103,9 +111,14 @@ def cut_lesion(
     keep_freed_memory()
     scan = open_image(image) if isinstance(image, (str, Path)) else view_of(image)
     outlines = outlines_from(mask, scan.geometry, settings.label_channel)
+    surroundings = Surroundings()
+    if liver[0] is not None and settings.reach:
+        drawn = outlines_from(liver[0], scan.geometry, settings.label_channel)
+        with naming(name_of(liver[0], "liver")):
+            surroundings = Surroundings(liver=drawn.organ(liver[1]))
     with naming(name_of(mask, "mask")):
         labels, value = outlines.region(roi, label if label is not None else settings.label)
-        wanted = plan(scan.geometry, labels, value, settings)
+        wanted = plan(scan.geometry, labels, value, settings, surroundings)
     if isinstance(scan, ImageFile):
         whole = (0, 0, 0), scan.geometry.size
         (scan,), _ = read_parts(scan, [whole if needs_scan(settings) else wanted.needed], entire=False)

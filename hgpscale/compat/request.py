@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from hgpscale.catalog import FAMILIES, IMAGE_TYPES, ORIGINAL, REGIONS, SHAPE_FAMILIES
+from hgpscale.catalog import FAMILIES, IMAGE_TYPES, LESION, ORIGINAL, SHAPE_FAMILIES
 from hgpscale.contents import Key
 from hgpscale.filters import FILTERS, missing
 from hgpscale.parameters import PER_IMAGE_TYPE, VOXEL_SETTINGS
@@ -37,12 +37,12 @@ class Request(NamedTuple):
         """Yield ``(region, image, family)`` in the order in which pyradiomics returns them."""
         for family in SHAPE_FAMILIES:
             if family in self.features:
-                yield REGIONS[0], ORIGINAL, family
+                yield LESION, ORIGINAL, family
         textures = [family for family in self.features if family not in SHAPE_FAMILIES]
         for image_type in self.image_types:
             for image in IMAGE_TYPES[image_type].names(self.settings.of_image_type(image_type)):
                 for family in textures:
-                    yield REGIONS[0], image, family
+                    yield LESION, image, family
 
 
 def understand(setting: Mapping[str, Any], image_types: Mapping[str, Any], features: Mapping[str, Any]) -> Request:

@@ -26,7 +26,7 @@ from hgpscale.cube.schema import FINISHED, VARIABLES, Variable, column_variable,
 from hgpscale.errors import CubeError, SettingsError
 from hgpscale.settings import Settings
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Raised when a cube made before can no longer be read or resumed."""
 
 LAYOUT, VERSION, SETTINGS, CONTENTS = "hgpscale_layout", "hgpscale_version", "settings", "contents"

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from itertools import chain, count
 from typing import NamedTuple
 
-from hgpscale.catalog import FAMILIES, ORIGINAL, REGIONS, TABLE, column_problems, flat_name, is_of_region, parts_of_name
+from hgpscale.catalog import FAMILIES, LESION, ORIGINAL, TABLE, column_problems, flat_name, is_of_region, parts_of_name
 from hgpscale.contents import Contents, Key
 from hgpscale.cube.import_read import UNNAMED
-
-LESION = REGIONS[0]
 
 _FRONT = frozenset({"lesion", "patient", "segmentation", "image", "mask", "label", "roi"})
 """What tables made of a cube call their own columns: numbers under these names, a label's say, are no features."""

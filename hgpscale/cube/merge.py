@@ -1,7 +1,7 @@
 """What a second run's settings mean for a cube that exists: what they add, and which numbers they would alter.
 
-Image types, families and widths of LoG can be added: what is there keeps its numbers. Every other setting that differs
-makes numbers that must not stand beside the old ones.
+Regions, image types, families and widths of LoG can be added: what is there keeps its numbers. Every other setting
+that differs makes numbers that must not stand beside the old ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _OF_SHAPE = ("force2D", "force2Ddimension")
 
 _OWN = tuple(dict.fromkeys(name for image_type in IMAGE_TYPES.values() for name in image_type.settings))
 _GENERAL = tuple(
-    name for name in Settings.model_fields if name not in (*PER_IMAGE_TYPE, *_OWN, "image_types", "features")
+    name
+    for name in Settings.model_fields
+    if name not in (*PER_IMAGE_TYPE, *_OWN, "image_types", "features", "regions", "airThreshold")
 )
 
 
@@ -71,8 +73,10 @@ def merge(stored: Settings, versions: Mapping[str, int], asked: Settings) -> Mer
     of_shape = _differences({name: getattr(stored, name) for name in _OF_SHAPE if has_shape}, asked)
     both = [name for name in stored.image_types if name in asked.image_types and has_images]
     own = {name: _own_differences(name, stored, asked) for name in both}
-    said = [*general, *_summed_up({"": of_shape, **own})]
+    regions = _region_differences(stored, asked)
+    said = [*general, *dict.fromkeys(regions.values()), *_summed_up({"": of_shape, **own})]
     stale = set(keys) if general else {key for key in keys if is_of_region(key[2]) and of_shape}
+    stale.update(key for key in keys if key[0] in regions)
     for name, differences in own.items():
         if differences:
             images = IMAGE_TYPES[name].names(stored.of_image_type(name))
@@ -104,6 +108,20 @@ def _differences(before: Mapping[str, Any], asked: Settings) -> list[str]:
     ]
 
 
+def _region_differences(stored: Settings, asked: Settings) -> dict[str, str]:
+    """Return what is said otherwise of the cube's regions, by the name of each that it alters."""
+    differences = {
+        name: f"region {name} is {_text(value)} mm in the cube, now {_text(asked.regions[name])} mm"
+        for name, value in stored.regions.items()
+        if name in asked.regions and value != asked.regions[name]
+    }
+    if stored.airThreshold != asked.airThreshold and asked.reach:
+        line = f"airThreshold is {_text(stored.airThreshold)} in the cube, now {_text(asked.airThreshold)}"
+        outside = [name for name, band in stored.bands.items() if band.reach]
+        differences = {**dict.fromkeys(outside, line), **differences}
+    return differences
+
+
 def _own_differences(image_type: str, stored: Settings, asked: Settings) -> list[str]:
     before = {name: value for name, value in _effective(image_type, stored).items() if name not in _NAMED}
     return _differences(before, asked.of_image_type(image_type))
@@ -133,7 +151,7 @@ def _text(value: Any) -> str:
 
 
 def _union(stored: Settings, asked: Settings) -> Settings:
-    """Return settings with the image types and families of both; where the two differ, `asked` wins."""
+    """Return settings with the regions, image types and families of both; where the two differ, `asked` wins."""
     types: dict[str, dict[str, Any]] = {}
     for name in IMAGE_TYPES:
         if name not in stored.image_types and name not in asked.image_types:
@@ -156,7 +174,15 @@ def _union(stored: Settings, asked: Settings) -> Settings:
         if family in stored.features or family in asked.features
         if family != "shape2D" or asked.force2D  # it was of slices: what there is of it is stale
     }
-    return asked.model_copy(update={"image_types": types, "features": features})
+    air = asked.airThreshold if asked.reach or not stored.reach else stored.airThreshold
+    return asked.model_copy(
+        update={
+            "image_types": types,
+            "features": features,
+            "regions": {**stored.regions, **asked.regions},
+            "airThreshold": air,
+        }
+    )
 
 
 def _both(old: tuple[float, ...], new: tuple[float, ...]) -> tuple[float, ...]:

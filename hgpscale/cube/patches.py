@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
     Attributes
     ----------
-    image_digest, mask_digest, label
+    image_digest, mask_digest, surroundings_digest, label
         As the record's.
     numbers
         float64, one vector after the other; NaN where there is none.
@@ -39,6 +39,7 @@ class Row(NamedTuple):
 
     image_digest: str
     mask_digest: str
+    surroundings_digest: str
     label: int
     numbers: NDArray[np.float64]
     states: NDArray[np.int8]
@@ -148,7 +149,8 @@ class Patcher:
         states = np.where(done, np.int8(_DONE), np.int8(_PENDING))
         states[[self._number[key] for key in failures if key not in values]] = _FAILED
         errors = {self._number[key]: _storable(str(failure)) for key, failure in failures.items()}
-        return Row(record.image_digest, record.mask_digest, record.label, numbers, states, errors)
+        digests = record.image_digest, record.mask_digest, record.surroundings_digest
+        return Row(*digests, record.label, numbers, states, errors)
 
     def patches(self, rows: Mapping[int, Row], has_numbers: NDArray[np.bool_], lesions: slice, rater: int) -> Patches:
         """Return what some rows fill.
@@ -172,6 +174,10 @@ class Patcher:
         for name, dtype in (("image_digest", object), ("mask_digest", object), ("label", np.int64)):
             content = np.array([getattr(rows[i], name) for i in known], dtype)
             filled.append(Patch(name, (lesions, rater), _mask(size, known), content))
+        # A record of regions that nothing bounds leaves what is known of the others' surroundings.
+        bounded = [i for i in known if rows[i].surroundings_digest]
+        around = np.array([rows[i].surroundings_digest for i in bounded], object)
+        filled.append(Patch("surroundings_digest", (lesions, rater), _mask(size, bounded), around))
         numbers, states = np.stack([row.numbers for row in ordered]), np.stack([row.states for row in ordered])
         for k, (_, _, family) in enumerate(self._keys):
             having = states[:, k] != _PENDING

@@ -151,6 +151,12 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("label", _PAIR, "int64", "mask value that was measured; 0: not known"),
     Variable("image_digest", _PAIR, "string", "digest of the image file; empty: not read"),
     Variable("mask_digest", _PAIR, "string", "digest of the mask file; empty: not read"),
+    Variable(
+        "surroundings_digest",
+        _PAIR,
+        "string",
+        "digest of the masks of liver and other lesions, which bound regions outside; empty: none does",
+    ),
     Variable("state", _CELL, "string", "whether the features are there: pending, done or failed", PENDING),
     Variable("error", _CELL, "string", "why the features are not there, as 'stage: reason'; empty: no failure"),
 )

@@ -239,14 +239,15 @@ class CubeWriter:
             ) from error
         self._survey()
 
-    def digests(self) -> dict[Row, tuple[str, str]]:
-        """Return the digests of image and mask behind every row of the manifest that has numbers.
+    def digests(self) -> dict[Row, tuple[str, str, str]]:
+        """Return the digests of image, mask and surroundings behind every row of the manifest that has numbers.
 
         A run compares them with the files that it reads, so that numbers of two versions of a file never mix.
         """
-        image, mask = self._arrays["image_digest"][...], self._arrays["mask_digest"][...]
+        names = ("image_digest", "mask_digest", "surroundings_digest")
+        image, mask, around = (self._arrays[name][...] for name in names)
         cells = {row: self._cell(row) for row in self._rows}
-        return {row: (str(image[c]), str(mask[c])) for row, c in cells.items() if self._has_numbers[c]}
+        return {row: (str(image[c]), str(mask[c]), str(around[c])) for row, c in cells.items() if self._has_numbers[c]}
 
     def add(self, record: Record) -> None:
         """Take a record, and flush if it is time.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from hgpscale.contents import Contents, Key
+from hgpscale.engine.outlined import Outline, surrounding, surroundings_digest
 from hgpscale.engine.tasks import LesionTask, ScanTask
 from hgpscale.settings import Settings
 
@@ -19,7 +20,7 @@ Row = tuple[str, str]
 def plan(
     cohort: Cohort,
     missing: Mapping[Row, tuple[Key, ...]],
-    digests: Mapping[Row, tuple[str, str]],
+    digests: Mapping[Row, tuple[str, str, str]],
     settings: Settings,
 ) -> list[ScanTask]:
     """Group the rows to be done by image file, so that every image is read once.
@@ -34,7 +35,7 @@ def plan(
     missing
         What is to be computed of each row, by ``(lesion, segmentation)``.
     digests
-        Digests of image and mask behind the rows that have numbers, by ``(lesion, segmentation)``.
+        Digests of image, mask and surroundings behind the rows that have numbers, by ``(lesion, segmentation)``.
     settings
         What the tasks will be called with.
 
@@ -50,21 +51,86 @@ def plan(
     for row in cohort.rows:
         key = row.lesion, row.segmentation
         if key in digests:
-            known[str(row.image)], known[str(row.mask)] = digests[key]
+            known[str(row.image)], known[str(row.mask)], _ = digests[key]
     for row in cohort.rows:
         key = row.lesion, row.segmentation
         wanted = missing.get(key)
         if wanted:
             image, mask = str(row.image), str(row.mask)
-            of_image, of_mask = digests.get(key, (known.get(image, ""), known.get(mask, "")))
+            of_image, of_mask, around = digests.get(key, (known.get(image, ""), known.get(mask, ""), ""))
             keys = None if wanted == everything else wanted
-            task = LesionTask(row.lesion, row.segmentation, mask, row.label, of_mask, keys, row.roi)
+            liver = str(row.liver) if row.liver is not None else ""
+            task = LesionTask(
+                row.lesion, row.segmentation, mask, row.label, of_mask, keys, row.roi, liver, row.liver_roi, around
+            )
             lesions.setdefault((image, of_image), []).append(task)
-    return [ScanTask(image, tuple(tasks), digest) for (image, digest), tasks in lesions.items()]
+    drawn = _outlines(cohort) if settings.reach else {}
+    return [
+        ScanTask(image, tuple(tasks), digest, _others(drawn.get(image, ()), tasks))
+        for (image, digest), tasks in lesions.items()
+    ]
+
+
+def _outlines(cohort: Cohort) -> dict[str, list[Outline]]:
+    """Return where each scan's lesions are drawn."""
+    drawn: dict[str, list[Outline]] = {}
+    for row in cohort.rows:
+        outline = Outline(row.lesion, row.segmentation, str(row.mask), row.label, row.roi)
+        drawn.setdefault(str(row.image), []).append(outline)
+    return drawn
+
+
+def _others(drawn: Iterable[Outline], tasks: Iterable[LesionTask]) -> tuple[Outline, ...]:
+    planned = {(task.lesion, task.segmentation) for task in tasks}
+    return tuple(outline for outline in drawn if outline[:2] not in planned)
+
+
+def changed_surroundings(
+    cohort: Cohort, digests: Mapping[Row, tuple[str, str, str]], now: Mapping[str, str]
+) -> set[Row]:
+    """Return the rows whose liver mask or other lesions are other ones than their numbers were bounded by.
+
+    Parameters
+    ----------
+    cohort
+        All rows.
+    digests
+        As of `plan`; a row without a digest of its surroundings has no numbers that depend on them.
+    now
+        Digests by file.
+
+    """
+    drawn = _outlines(cohort)
+    changed = set()
+    for row in cohort.rows:
+        key = row.lesion, row.segmentation
+        if not digests.get(key, ("", "", ""))[2]:
+            continue
+        liver = now.get(str(row.liver), "") if row.liver is not None else ""
+        outline = Outline(row.lesion, row.segmentation, str(row.mask), row.label, row.roi)
+        others = [
+            (now.get(other.mask, ""), other.label, other.roi) for other in surrounding(outline, drawn[str(row.image)])
+        ]
+        if surroundings_digest((liver, row.liver_roi), others) != digests[key][2]:
+            changed.add(key)
+    return changed
+
+
+def lesions_added(
+    cohort: Cohort, missing: Collection[Row], digests: Mapping[Row, tuple[str, str, str]]
+) -> dict[str, list[str]]:
+    """Return lesions without numbers in scans whose other lesions were bounded without them, by the scan's path."""
+    bounded = {str(row.image) for row in cohort.rows if digests.get((row.lesion, row.segmentation), ("",))[-1]}
+    known = {lesion for lesion, _ in digests}
+    added: dict[str, list[str]] = {}
+    for row in cohort.rows:
+        if (row.lesion, row.segmentation) in missing and row.lesion not in known and str(row.image) in bounded:
+            added.setdefault(row.image_text, []).append(row.lesion)
+    return added
 
 
 def changed_files(
-    cohort: Cohort, digests: Mapping[Row, tuple[str, str]], now: Mapping[str, str]
+    cohort: Cohort, digests: Mapping[Row, tuple[str, str, str]], now: Mapping[str, str]
 ) -> dict[Row, tuple[str, ...]]:
     """Return the rows whose files are other ones than some numbers are of, each with the files that changed.
 
@@ -75,7 +141,7 @@ def changed_files(
     cohort
         All rows.
     digests
-        Digests of image and mask behind the rows that have numbers.
+        Digests of image, mask and surroundings behind the rows that have numbers.
     now
         Digests by file, without those that cannot be read.
 
@@ -83,7 +149,7 @@ def changed_files(
     others: dict[Row, tuple[str, ...]] = {}
     files = {(row.lesion, row.segmentation): (str(row.image), str(row.mask)) for row in cohort.rows}
     for row, digest in digests.items():
-        others[row] = tuple(f for f, old in zip(files[row], digest, strict=True) if now.get(f, old) != old)
+        others[row] = tuple(f for f, old in zip(files[row], digest[:2], strict=True) if now.get(f, old) != old)
     changed = set(chain(*others.values()))
     for row in files.keys() - others.keys():
         others[row] = tuple(f for f in files[row] if f in changed)

@@ -31,7 +31,7 @@ from hgpscale.cohort import file_digest, read_manifest
 from hgpscale.cube import CubeWriter
 from hgpscale.engine.cluster import check_not_importing, connect, interrupts_remembered, local_client, prepare_workers
 from hgpscale.engine.events import Event, LesionDone, RowFailure, RunFinished, RunStarted, Summary
-from hgpscale.engine.plan import Row, changed_files, plan
+from hgpscale.engine.plan import Row, changed_files, changed_surroundings, lesions_added, plan
 from hgpscale.engine.tasks import LesionTask, ScanTask, extract_prepared, read_scan
 from hgpscale.errors import EngineError, Failure, ImageError, SettingsError, WorkerError
 from hgpscale.filters import require_packages
@@ -128,11 +128,22 @@ def extract(
         notes = writer.notes
         if update and (known := writer.digests()):
             connected = stack.enter_context(_cluster(client, workers, scheduler))
-            changed = changed_files(rows, known, _digests(connected, rows, known))
+            now = _digests(connected, rows, known)
+            changed = changed_files(rows, known, now)
+            elsewhere = changed_surroundings(rows, known, now) - changed.keys()
             # Rows without numbers first: after a kill in between the others tell again that the file changed.
             writer.reset(changed.keys() - known.keys())
             writer.reset(changed)
+            writer.reset(elsewhere)
             notes += tuple(f"{file}: changed, computed anew" for file in sorted(set(chain(*changed.values()))))
+            if elsewhere:
+                notes += (f"{len(elsewhere)} rows computed anew: their liver mask or other lesions are other ones now",)
+        elif writer.settings is not None and writer.settings.reach:
+            notes += tuple(
+                f"{image}: {', '.join(lesions)}: new beside lesions whose regions were bounded without; run with "
+                "--update to compute those anew"
+                for image, lesions in lesions_added(rows, writer.missing, writer.digests()).items()
+            )
         missing = sum(map(len, writer.missing.values()))
         tally = _Tally(cube, len(rows.rows), set(writer.missing), writer.failed(), missing)
         notify(RunStarted(tally.total, tally.pending, missing, notes))
@@ -155,8 +166,10 @@ def extract(
 
 def _digests(client: Client, cohort: Cohort, rows: Collection[tuple[str, str]]) -> dict[str, str]:
     """Return the digests of the files behind some rows as they are now; a file that cannot be read has none."""
-    chosen = [row for row in cohort.rows if (row.lesion, row.segmentation) in rows]
-    files = list(dict.fromkeys(str(file) for row in chosen for file in (row.image, row.mask)))
+    scans = {row.image for row in cohort.rows if (row.lesion, row.segmentation) in rows}
+    chosen = [row for row in cohort.rows if row.image in scans]
+    found_in = ((row.image, row.mask, row.liver) for row in chosen)
+    files = list(dict.fromkeys(str(file) for some in found_in for file in some if file is not None))
     found: dict[str, str] = {}
     try:
         for start in range(0, len(files), _FILES_AT_A_TIME):

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from hgpscale.cohort import Outlines, open_image, read_outlines, read_parts
+from hgpscale.catalog import LESION
+from hgpscale.cohort import open_image, read_parts
 from hgpscale.contents import Contents, Key, restricted
+from hgpscale.engine.outlined import Outline, Outlined
 from hgpscale.errors import Failure, HgpscaleError, ImageError, MaskError, VoxelError
 from hgpscale.lesion import compute_lesion
-from hgpscale.prepare.cut import Cut, Plan, plan, take
+from hgpscale.prepare.cut import Cut, Plan, Surroundings, plan, take
 from hgpscale.prepare.scan import needs_scan, scan_statistics
 from hgpscale.record import Record, failed_record
 from hgpscale.settings import Settings
@@ -42,6 +44,10 @@ class LesionTask:
         What is to be computed; None: all that the settings say.
     roi
         Which segments of the mask make the lesion, see `Outlines.region`.
+    liver, liver_roi
+        Path of the liver's mask, and which part of it, see `Outlines.organ`; empty: not known.
+    surroundings_digest
+        Digest that the cube holds for what bounds the lesion's regions outside; empty if none.
 
     """
 
@@ -52,10 +58,17 @@ class LesionTask:
     mask_digest: str = ""
     keys: tuple[Key, ...] | None = None
     roi: str = ""
+    liver: str = ""
+    liver_roi: str = ""
+    surroundings_digest: str = ""
 
     def settings(self, settings: Settings) -> Settings:
         """Return the settings for what is to be computed."""
         return settings if self.keys is None else restricted(settings, self.keys)
+
+    def outline(self) -> Outline:
+        """Return where it is drawn."""
+        return Outline(self.lesion, self.segmentation, self.mask, self.label, self.roi)
 
     def failed(self, failure: Failure, settings: Settings, image_digest: str = "", mask_digest: str = "") -> Record:
         """Return the record that says why nothing of it could be computed."""
@@ -75,6 +88,8 @@ class ScanTask:
         Path of the image file.
     lesions
         At least one.
+    others
+        Where lesions of this scan are drawn that are not among `lesions`: the regions of these do not enter them.
     image_digest
         Digest that the cube holds for this file; empty if none. A file that changed since is refused, so that
         numbers of two versions of a scan never stand side by side.
@@ -84,6 +99,7 @@ class ScanTask:
     image: str
     lesions: tuple[LesionTask, ...]
     image_digest: str = ""
+    others: tuple[Outline, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +116,10 @@ class PreparedLesion:
         Digests of the two files.
     image_name
         The image's path, for messages.
+    surroundings_digest
+        Digest of what bounds the regions outside; empty where nothing does.
+    unbounded
+        Why the regions outside cannot be bounded, so that there are none; None where they can.
 
     """
 
@@ -108,6 +128,8 @@ class PreparedLesion:
     image_digest: str
     mask_digest: str
     image_name: str
+    surroundings_digest: str = ""
+    unbounded: Failure | None = None
 
 
 def read_scan(scan: ScanTask, settings: Settings) -> list[PreparedLesion | Record]:
@@ -126,7 +148,7 @@ def read_scan(scan: ScanTask, settings: Settings) -> list[PreparedLesion | Recor
         return [task.failed(failure, settings) for task in scan.lesions]
     left = iter(cuts)
     return [
-        PreparedLesion(task, next(left), digest, item.mask_digest, scan.image)
+        PreparedLesion(task, next(left), digest, item.mask_digest, scan.image, item.surroundings_digest, item.unbounded)
         if item.failure is None
         else task.failed(item.failure, settings, digest, item.mask_digest)
         for task, item in zip(scan.lesions, planned, strict=True)
@@ -139,27 +161,38 @@ class _Planned(NamedTuple):
     mask_digest: str
     plan: Plan | None = None
     failure: Failure | None = None
+    surroundings_digest: str = ""
+    unbounded: Failure | None = None
 
 
 def _planned(scan: ScanTask, image: Geometry, settings: Settings) -> Iterator[_Planned]:
-    held: tuple[str, Outlines] | None = None
+    outlined = Outlined(image, settings)
+    neighbours = (*(task.outline() for task in scan.lesions), *scan.others)
     for task in scan.lesions:
-        mask_digest = ""
+        mask_digest = digest = ""
+        around, unbounded = Surroundings(), None
         try:
-            # Lesions of one label map mostly stand one after the other: it is read once for them.
-            if held is None or held[0] != task.mask:
-                held = None
-                held = (task.mask, read_outlines(task.mask, image, settings.label_channel))
-            outlines = held[1]
-            mask_digest = outlines.digest
+            mask_digest = outlined.digest(task.mask)
             _require_unchanged(task.mask, task.mask_digest, mask_digest)
+            chosen = task.settings(settings)
+            if settings.reach:
+                try:
+                    around, digest = outlined.surroundings(task.outline(), neighbours, task.liver, task.liver_roi)
+                except HgpscaleError as error:
+                    unbounded = Failure.of(error)
+                    inside = [name for name, band in chosen.bands.items() if not band.reach]
+                    kept = {name: chosen.regions[name] for name in chosen.regions if name in (LESION, *inside)}
+                    if not kept:
+                        raise
+                    chosen = chosen.model_copy(update={"regions": kept})
+                _require_same_surroundings(task, digest)
             with naming(task.mask):
-                mask, label = outlines.region(task.roi, task.label if task.label is not None else settings.label)
-                wanted = plan(image, mask, label, task.settings(settings))
+                mask, label = outlined.region(task.outline())
+                wanted = plan(image, mask, label, chosen, around)
         except HgpscaleError as error:
             yield _Planned(mask_digest, failure=Failure.of(error))
         else:
-            yield _Planned(mask_digest, wanted)
+            yield _Planned(mask_digest, wanted, None, digest, unbounded)
 
 
 def _cuts(image: ImageFile, plans: list[Plan], settings: Settings) -> tuple[list[Cut], str]:
@@ -181,20 +214,37 @@ def _require_unchanged(path: str, before: str, now: str) -> None:
         )
 
 
+def _require_same_surroundings(task: LesionTask, now: str) -> None:
+    if task.surroundings_digest and now and now != task.surroundings_digest:
+        raise MaskError(
+            "the liver's mask, or the masks of other lesions of this scan, are other ones than when the cube's numbers "
+            "of the regions around this lesion were made; run with --update to extract them anew"
+        )
+
+
 def extract_prepared(item: PreparedLesion | Record, settings: Settings) -> Record:
     """Compute one lesion's record; a failure's record passes through."""
     if isinstance(item, Record):
         return item
     task = item.task
+    chosen = task.settings(settings)
+    unbounded: dict[Key, Failure] = {}
+    if item.unbounded is not None:
+        outside = [name for name, band in chosen.bands.items() if band.reach]
+        unbounded = {key: item.unbounded for key in Contents.of(chosen).keys if key[0] in outside}
+        left = {name: value for name, value in chosen.regions.items() if name not in outside}
+        chosen = chosen.model_copy(update={"regions": left})
     try:
-        values, failures = compute_named(item.cut, task.settings(settings), item.image_name, task.mask)
+        values, failures = compute_named(item.cut, chosen, item.image_name, task.mask)
+        failures |= unbounded
     except HgpscaleError as error:
         return task.failed(Failure.of(error), settings, item.image_digest, item.mask_digest)
     if task.keys is not None:  # of an image type that has several, one alone may have been missing
         values = {key: vector for key, vector in values.items() if key in task.keys}
         failures = {key: failure for key, failure in failures.items() if key in task.keys}
     label = item.cut.plan.label
-    return Record(task.lesion, task.segmentation, item.image_digest, item.mask_digest, label, values, failures)
+    digests = item.image_digest, item.mask_digest
+    return Record(task.lesion, task.segmentation, *digests, label, values, failures, item.surroundings_digest)
 
 
 def compute_named(

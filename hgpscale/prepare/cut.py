@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from hgpscale.errors import GeometryError
 from hgpscale.filters import FILTERS, Reach
@@ -12,11 +16,48 @@ from hgpscale.prepare.scan import ScanStatistics, scales_by_peak
 from hgpscale.volume import Box, Geometry, Index, Volume, geometry_differences
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from hgpscale.settings import Settings
 
 
 _SAME_PLACE = 1e-6
 """Tolerance within which the voxel of the same index is the nearest one too."""
+
+
+class Surroundings(NamedTuple):
+    """What bounds the regions outside of a lesion.
+
+    Attributes
+    ----------
+    others
+        Boxes of the other lesions of the scan, bool, on any grid.
+    liver
+        Box of the liver, bool, on any grid; None: not known, regions go anywhere.
+
+    """
+
+    others: tuple[Volume, ...] = ()
+    liver: Volume | None = None
+
+
+class Ground(NamedTuple):
+    """Where the regions besides the lesion itself are looked for.
+
+    Attributes
+    ----------
+    grid
+        The grid to resample image and lesion to; None: the image's own.
+    box
+        The part of that grid; all of it where there is one to resample to.
+    blocked
+        bool, shape of `box`: where no region goes outside of the lesion.
+
+    """
+
+    grid: Geometry | None
+    box: Box
+    blocked: NDArray[np.bool_]
 
 
 class Plan(NamedTuple):
@@ -34,6 +75,8 @@ class Plan(NamedTuple):
         The grid to resample both to, which filters then take for the whole image; or None.
     label
         The mask value that was used.
+    ground
+        For the regions besides the lesion itself; None where no setting asks for them.
 
     """
 
@@ -42,6 +85,7 @@ class Plan(NamedTuple):
     frame: Box
     grid: Geometry | None
     label: int
+    ground: Ground | None = None
 
 
 class Cut(NamedTuple):
@@ -63,7 +107,13 @@ class Cut(NamedTuple):
     scan: ScanStatistics | None
 
 
-def plan(image: Geometry, mask: Volume, label: int | None, settings: Settings) -> Plan:
+def plan(
+    image: Geometry,
+    mask: Volume,
+    label: int | None,
+    settings: Settings,
+    surroundings: Surroundings = Surroundings(),  # noqa: B008 (it cannot change)
+) -> Plan:
     """Choose the region and find out what it needs of the image.
 
     Parameters
@@ -75,7 +125,9 @@ def plan(image: Geometry, mask: Volume, label: int | None, settings: Settings) -
     label
         The lesion's value in the mask; None: the only one there is.
     settings
-        Decides resampling and filters, and how far the two grids may lie apart.
+        Decides resampling, filters and regions, and how far the two grids may lie apart.
+    surroundings
+        What bounds the regions outside of the lesion.
 
     Raises
     ------
@@ -98,20 +150,71 @@ def plan(image: Geometry, mask: Volume, label: int | None, settings: Settings) -
     roi = select(mask, chosen)
     if differences:
         check_inside(roi, image)
+    found = _of_lesion(image, roi, chosen, settings, moved=bool(differences))
+    if not settings.bands:
+        return found
+    ground = _ground(image, found, settings, surroundings)
+    needed = found.needed, _needed_by(ground, image, settings)
+    return found._replace(needed=_around(*needed), ground=ground)
+
+
+def _of_lesion(image: Geometry, roi: Volume, chosen: int, settings: Settings, *, moved: bool) -> Plan:
+    """Plan for the lesion itself; `moved`: its grid is not the image's."""
     grid = resampling_grid(image, roi, settings)
     whole = (0, 0, 0), image.size
     if grid is not None:
         assert settings.interpolator is not None, "there is no grid without an interpolator"
         return Plan(roi, needed_box(image, grid, settings.interpolator), whole, grid, chosen)
     # Within the tolerance mask voxels are taken by index, as pyradiomics does; beyond it by nearest neighbour.
-    roi = _onto(roi, image) if differences else Volume(roi.array, image, roi.start)
+    roi = _onto(roi, image) if moved else Volume(roi.array, image, roi.start)
     # pyradiomics also crops where the image turns out to have the spacing that was asked for.
     if not is_cropped(settings):
         return Plan(roi, _filtered_from(roi.box, whole, image, settings), whole, None, chosen)
-    frame = _padded(roi.box, (settings.padDistance,) * 3, whole)
+    frame = padded(roi.box, (settings.padDistance,) * 3, whole)
     # The peak of a crop is known only when all of it is held; that of a whole image is measured with the scan.
     needed = frame if scales_by_peak(settings) else _filtered_from(roi.box, frame, image, settings)
     return Plan(roi, needed, frame, None, chosen)
+
+
+def _ground(image: Geometry, found: Plan, settings: Settings, surroundings: Surroundings) -> Ground:
+    """Lay out the ground around a lesion, wide enough for its regions and for the surface's own voxels."""
+    roi = found.roi
+    steps = [math.ceil(settings.reach / step) + 2 for step in roi.geometry.spacing]
+    box = padded(roi.box, (steps[0], steps[1], steps[2]), ((0, 0, 0), roi.geometry.size))
+    if found.grid is not None:
+        extent = Volume(np.empty([b - a for a, b in zip(*box, strict=True)], bool), roi.geometry, box[0])
+        grid = resampling_grid(image, extent, settings)
+        assert grid is not None, "the lesion alone is resampled too"
+        box = (0, 0, 0), grid.size
+        return Ground(grid, box, _blocked(grid, surroundings))
+    (z, y, x), (end_z, end_y, end_x) = box
+    part = replace(image, size=(end_z - z, end_y - y, end_x - x), origin=image.point((z, y, x)))
+    return Ground(None, box, _blocked(part, surroundings))
+
+
+def _blocked(grid: Geometry, surroundings: Surroundings) -> NDArray[np.bool_]:
+    blocked = np.zeros(grid.size, bool)
+    for other in surroundings.others:
+        blocked |= nearest(other, grid)
+    if surroundings.liver is not None:
+        blocked |= ~nearest(surroundings.liver, grid)
+    return blocked
+
+
+def _needed_by(ground: Ground, image: Geometry, settings: Settings) -> Box:
+    if ground.grid is not None:
+        assert settings.interpolator is not None, "there is no grid without an interpolator"
+        return needed_box(image, ground.grid, settings.interpolator)
+    whole = (0, 0, 0), image.size
+    if is_cropped(settings):
+        return padded(ground.box, (settings.padDistance,) * 3, whole)
+    return _filtered_from(ground.box, whole, image, settings)
+
+
+def _around(one: Box, other: Box) -> Box:
+    lower = [min(a, b) for a, b in zip(one[0], other[0], strict=True)]
+    upper = [max(a, b) for a, b in zip(one[1], other[1], strict=True)]
+    return (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2])
 
 
 def take(image: Volume, plan: Plan, scan: ScanStatistics | None) -> Cut:
@@ -138,7 +241,7 @@ def _filtered_from(box: Box, frame: Box, image: Geometry, settings: Settings) ->
 
 
 def _reached(box: Box, frame: Box, reach: Reach) -> Box:
-    lower, upper = (list(corner) for corner in _padded(box, reach.margin, frame))
+    lower, upper = (list(corner) for corner in padded(box, reach.margin, frame))
     for axis in range(3):
         inside = lower[axis] == box[0][axis] - reach.margin[axis] and upper[axis] == box[1][axis] + reach.margin[axis]
         if reach.wraps and not inside:
@@ -146,7 +249,8 @@ def _reached(box: Box, frame: Box, reach: Reach) -> Box:
     return (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2])
 
 
-def _padded(box: Box, margin: Index, limit: Box) -> Box:
+def padded(box: Box, margin: Index, limit: Box) -> Box:
+    """Return a box with a margin, as far as `limit` goes."""
     lower = [max(a - m, low) for a, m, low in zip(box[0], margin, limit[0], strict=True)]
     upper = [min(b + m, high) for b, m, high in zip(box[1], margin, limit[1], strict=True)]
     return (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hgpscale.errors import VoxelError
+from hgpscale.errors import HgpscaleError, MaskError, VoxelError
 from hgpscale.filters import Source
-from hgpscale.prepare.resample import nearest, resample_image
+from hgpscale.filters.source import box_in
+from hgpscale.prepare.cut import padded
+from hgpscale.prepare.regions import region_masks
+from hgpscale.prepare.resample import is_cropped, nearest, resample_image
 from hgpscale.prepare.resegment import resegment
 from hgpscale.prepare.roi import bounding_box, check_size
 from hgpscale.prepare.scan import normalise, scales_by_peak
-from hgpscale.volume import Box, Vector, Volume
+from hgpscale.volume import Box, Geometry, Vector, Volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +45,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(cut: Cut, settings: Settings) -> Prepared:
-    """Normalise, resample and resegment as the settings say.
+    """Normalise, resample and resegment the lesion as the settings say.
 
     Raises
     ------
@@ -51,13 +55,69 @@ def prepare(cut: Cut, settings: Settings) -> Prepared:
         NaN or infinite voxels in the region, or where interpolation would spread them from.
 
     """
-    image, frame, roi = cut.image, cut.plan.frame, cut.plan.roi
-    if settings.normalize:
-        assert cut.scan is not None, "statistics of the scan are there where a setting needs them"
-        image = Volume(normalise(image.array, cut.scan, settings), image.geometry, image.start)
+    image, frame, roi = _normalised(cut, settings), cut.plan.frame, cut.plan.roi
     if cut.plan.grid is not None:
-        image, roi = _resampled(image, cut, settings)
+        image, roi = _resampled(image, roi, cut.plan.grid, settings)
         frame = image.box
+    return _region(image, roi, frame, cut, settings)
+
+
+def prepare_bands(cut: Cut, settings: Settings) -> dict[str, Prepared | HgpscaleError]:
+    """Do the same for every region besides the lesion itself; one that cannot be measured has the reason instead.
+
+    Its features are those of its own mask on the new grid, or on the image's where nothing is resampled: filters see
+    as much around it as they would of a lesion.
+
+    Raises
+    ------
+    MaskError, VoxelError
+        As of `prepare`, for all of them.
+
+    """
+    ground = cut.plan.ground
+    assert ground is not None, "regions were planned for"
+    image, roi, whole = _normalised(cut, settings), cut.plan.roi, ((0, 0, 0), cut.image.geometry.size)
+    if ground.grid is not None:
+        image, roi = _resampled(image, roi, ground.grid, settings)
+        whole = image.box
+    lesion = np.zeros(ground.blocked.shape, bool)
+    lesion[box_in(roi.box, ground.box[0])] = roi.array
+    bounding_box(lesion)
+    part = image.crop(*ground.box).array
+    # Air is told by the voxels themselves, in the image's unit, not by normalised ones.
+    voxels = part if not settings.normalize else _denormalised(part, cut, settings)
+    masks = region_masks(lesion, image.geometry.spacing, settings.bands, ground.blocked, voxels, settings.airThreshold)
+    found: dict[str, Prepared | HgpscaleError] = {}
+    for name, mask in masks.items():
+        try:
+            if not mask.any():
+                raise MaskError(
+                    f"region {name} has no voxel: nothing of the lesion lies that deep, or other lesions, the liver's "
+                    "border or air leave no room around it"
+                )
+            lower, upper = bounding_box(mask)
+            region = Volume(mask, image.geometry, ground.box[0]).crop(*_shifted((lower, upper), ground.box[0]))
+            frame = padded(region.box, (settings.padDistance,) * 3, whole) if is_cropped(settings) else whole
+            found[name] = _region(image, region, frame, cut, settings)
+        except HgpscaleError as error:
+            found[name] = error
+    return found
+
+
+def _normalised(cut: Cut, settings: Settings) -> Volume:
+    if not settings.normalize:
+        return cut.image
+    assert cut.scan is not None, "statistics of the scan are there where a setting needs them"
+    return replace(cut.image, array=normalise(cut.image.array, cut.scan, settings))
+
+
+def _denormalised(voxels: NDArray[Any], cut: Cut, settings: Settings) -> NDArray[np.float64]:
+    assert cut.scan is not None, "statistics of the scan are there where a setting needs them"
+    return voxels / settings.normalizeScale * cut.scan.deviation + cut.scan.mean
+
+
+def _region(image: Volume, roi: Volume, frame: Box, cut: Cut, settings: Settings) -> Prepared:
+    """Check and resegment one region of an image on its grid; `frame` is what filters take for a whole image."""
     lower, upper = bounding_box(roi.array)
     roi = roi.crop(*_shifted((lower, upper), roi.start))
     check_size(roi.array, settings)
@@ -83,13 +143,12 @@ def prepare(cut: Cut, settings: Settings) -> Prepared:
     return Prepared(source, shape_mask, image.geometry.spacing)
 
 
-def _resampled(image: Volume, cut: Cut, settings: Settings) -> tuple[Volume, Volume]:
-    grid, interpolator = cut.plan.grid, settings.interpolator
-    assert grid is not None, "the caller has looked"
+def _resampled(image: Volume, roi: Volume, grid: Geometry, settings: Settings) -> tuple[Volume, Volume]:
+    interpolator = settings.interpolator
     assert interpolator is not None, "there is no grid without an interpolator"
     if interpolator != "sitkNearestNeighbor":
         _require_finite(image)
-    return resample_image(image, grid, interpolator), Volume(nearest(cut.plan.roi, grid), grid)
+    return resample_image(image, grid, interpolator), Volume(nearest(roi, grid), grid)
 
 
 def _peak(held: Volume, frame: Box, cut: Cut, settings: Settings) -> float:

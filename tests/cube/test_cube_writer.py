@@ -88,7 +88,10 @@ def test_records_are_stored_and_pending_shrinks(tmp_path: Path) -> None:
     with CubeWriter.open(path, ROWS, SMALL) as writer:
         assert set(writer.missing) == {("c", "RAD"), ("c", "AI")}
         # b failed as a whole: no numbers to mix anything with
-        assert writer.digests() == {("a", "RAD"): ("image a", "mask a RAD"), ("a", "AI"): ("image a", "mask a AI")}
+        assert writer.digests() == {
+            ("a", "RAD"): ("image a", "mask a RAD", ""),
+            ("a", "AI"): ("image a", "mask a AI", ""),
+        }
 
 
 def test_flushes_when_enough_records_wait(tmp_path: Path) -> None:
