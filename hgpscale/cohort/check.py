@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hgpscale.cohort.headers import inspect
+from hgpscale.cohort.images import is_dicom_image, open_image
 from hgpscale.cohort.itk import read_geometry
 from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
-from hgpscale.cohort.images import is_dicom_image, open_image
 from hgpscale.cohort.masks import channel_problem
 from hgpscale.cohort.outlines import is_slicer
 from hgpscale.cohort.segments import choose
