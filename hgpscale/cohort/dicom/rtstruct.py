@@ -98,7 +98,9 @@ class StructureSet:
         y0, x0, y1, x1 = max(y0, 0), max(x0, 0), min(y1, ny), min(x1, nx)
         array = np.zeros((last - first + 1, max(y1 - y0, 1), max(x1 - x0, 1)), np.bool_)
         for z, members in slices:
-            array[z - first] = fill([part[:, 1:] - (y0, x0) for part in members], array[0].shape)
+            array[z - first] = fill(
+                [part[:, 1:] - np.array((y0, x0)) for part in members], (array.shape[1], array.shape[2])
+            )
         return trimmed(Volume(array, self.image, (first, int(y0), int(x0)))) or empty(self.image)
 
     def _by_slice(self, segment: Segment) -> Iterable[tuple[int, list[NDArray[np.float64]]]]:
@@ -201,7 +203,7 @@ def read_rtstruct(ds: Any, image: Geometry | None) -> StructureSet:
         for shape in ds.get("ROIContourSequence") or ():
             number = int(shape.ReferencedROINumber)
             for contour in shape.get("ContourSequence") or ():
-                points = np.array(contour.get("ContourData") or (), np.float64)
+                points = np.array(list(contour.get("ContourData") or []), np.float64)
                 if points.size % 3 or not points.size or not np.isfinite(points).all():
                     raise ImageError(f"a contour of its ROI {number} is no list of points (x, y, z)")
                 kind = str(contour.get("ContourGeometricType", ""))
