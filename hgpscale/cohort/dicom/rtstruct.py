@@ -187,7 +187,7 @@ def read_rtstruct(ds: Any, image: Geometry | None) -> StructureSet:
     """
     with quiet("its DICOM header is damaged"):
         own = str(ds.get("FrameOfReferenceUID", "") or "")
-        frames = ds.get("ReferencedFrameOfReferenceSequence") or ()
+        frames = ds.get("ReferencedFrameOfReferenceSequence") or []
         if not own and len(frames) == 1:
             own = str(frames[0].get("FrameOfReferenceUID", "") or "")
         series = tuple(
