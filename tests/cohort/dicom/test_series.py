@@ -11,7 +11,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import IDENTIFYING, write_series
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEG2000Lossless, RLELossless, generate_uid
 
 from hgpscale.cohort import check_cohort, file_digest, open_image, read_image, read_manifest, read_parts
 from hgpscale.cohort.dicom import series as series_module
@@ -108,6 +108,22 @@ def test_transfer_syntaxes(tmp_path: Path, syntax: Any) -> None:
         ds.save_as(path)
     assert pydicom.dcmread(paths[0]).file_meta.TransferSyntaxUID == syntax
     np.testing.assert_array_equal(read_image(tmp_path)[0].array, CT)
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint16", "uint8"])
+def test_big_endian(tmp_path: Path, kind: str) -> None:
+    expected = np.abs(CT).astype(kind) if kind[0] == "u" else CT
+    paths = write_series(tmp_path, expected)
+    for path in paths:
+        ds = pydicom.dcmread(path)
+        ds.PixelData = ds.pixel_array.astype(ds.pixel_array.dtype.newbyteorder(">")).tobytes()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        list(ds)  # decoded, so that the header's values are written in that order too
+        pydicom.dcmwrite(path, ds, implicit_vr=False, little_endian=False, force_encoding=True)
+    array = read_image(tmp_path)[0].array
+    assert array.dtype.isnative
+    np.testing.assert_array_equal(array, expected)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(by_itk(paths)), expected)
 
 
 def enhanced(path: Path, order: list[int]) -> None:
