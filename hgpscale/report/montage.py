@@ -128,7 +128,7 @@ def montage(image: Volume, outlines: Sequence[Outline], title: str) -> Figure:
     masks = [turned(_on(image, outline.mask), axes) for outline in outlines]
     dz, dy, dx = (image.geometry.spacing[i] for i in axes.order)
     z, y, x = largest_slices(masks[0])
-    planes = (
+    planes: tuple[tuple[str, Any, float, float, bool, tuple[str, str]], ...] = (
         ("axial", np.s_[z], dy, dx, False, ("R", "L")),
         ("coronal", np.s_[:, y], dz, dx, True, ("R", "L")),
         ("sagittal", np.s_[:, :, x], dz, dy, True, ("A", "P")),
