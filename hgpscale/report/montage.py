@@ -182,7 +182,9 @@ def _draw(panel: Any, plane: NDArray[Any], down: float, across: float, *, feet_l
     )
     panel.set_axis_off()
     bar = 0.04 * height if feet_low else 0.96 * height
-    panel.plot([0.04 * width, 0.04 * width + 10], [bar, bar], color="white", linewidth=3, solid_capstyle="butt")
+    ends = [0.04 * width, 0.04 * width + 10]
+    panel.plot(ends, [bar, bar], color="black", linewidth=5, solid_capstyle="butt")
+    panel.plot(ends, [bar, bar], color="white", linewidth=3, solid_capstyle="butt")
     panel.text(0.04 * width + 5, bar, "10 mm\n", ha="center", va="bottom", **_text())
 
 

@@ -61,6 +61,10 @@ def page(source: str, looks: Sequence[LesionLook]) -> str:
         else '<th scope="col">Picture</th>'
         for key, title in _COLUMNS
     )
+    # Columns that this cohort has nothing for would push the warnings off the screen.
+    filled = {"centre": any(k.centre for k in looks), "dice": any(k.dice is not None for k in looks)}
+    filled["spread"] = any(look.spread is not None for look in looks)
+    style = STYLE + "".join(f"[data-key={key}] {{ display: none }}\n" for key, any_ in filled.items() if not any_)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -70,7 +74,7 @@ def page(source: str, looks: Sequence[LesionLook]) -> str:
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
 <title>Lesions of {_text(source)}</title>
-<style>{STYLE}</style>
+<style>{style}</style>
 </head>
 <body>
 <header>

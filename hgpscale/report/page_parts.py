@@ -23,7 +23,7 @@ th button { font: inherit; color: inherit; background: none; border: 0; padding:
 th[aria-sort=ascending] button::after { content: " \\25B2" }
 th[aria-sort=descending] button::after { content: " \\25BC" }
 .text, [data-key=warnings], [data-key=raters], .picture { text-align: left }
-td.text, td[data-key=raters] { overflow-wrap: anywhere; min-width: 4.5rem }
+td.text, td[data-key=raters] { overflow-wrap: anywhere; min-width: 5.2rem }
 td[data-key=lesion] { font-weight: 600; min-width: 5rem }
 td[data-key=size], td[data-key=spacing] { white-space: nowrap }
 [data-key=warnings] { min-width: 13rem; color: var(--warn) } th[data-key=warnings] { color: inherit }
