@@ -133,20 +133,40 @@ def demo(
 
 
 @app.command(epilog="Example: [bold]hgpscale check cohort.csv[/bold]")
-def check(cohort: _Manifest, settings: _Settings = None) -> None:
+def check(
+    cohort: _Manifest,
+    settings: _Settings = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Read the voxels too: write a picture of every lesion and a page that lists all.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Read every header that a cohort names and list every problem of every row.
 
-    Reads no voxels and writes nothing. Exit status 1 if there is any problem.
+    Reads no voxels and writes nothing, unless --figures asks for pictures.
+    Exit status 1 if there is any problem.
     """
     from hgpscale.cohort import check_cohort, read_manifest
     from hgpscale.report.tables import counter, print_problems
     from hgpscale.settings import Settings
 
-    rows = read_manifest(cohort)
+    rows, wanted = read_manifest(cohort), Settings.of(settings)
     with counter("files") as on_progress:
-        problems = check_cohort(rows, Settings.of(settings), on_progress)
+        problems = check_cohort(rows, wanted, on_progress)
     print_problems(problems, rows)
-    raise typer.Exit(1 if problems else 0)
+    unread = False
+    if figures is not None:
+        from hgpscale.report.looking import write_figures
+        from hgpscale.report.tables import print_looks
+
+        with counter("scans") as on_progress:
+            page, looks = write_figures(rows, figures, channel=wanted.label_channel, on_progress=on_progress)
+        unread = print_looks(page, looks)
+    raise typer.Exit(1 if problems or unread else 0)
 
 
 @app.command(epilog="Example: [bold]hgpscale extract cohort.csv cube.zarr --settings params.yaml --workers 4[/bold]")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hgpscale.cohort import Cohort, Problem
     from hgpscale.cube import CubeStatus
     from hgpscale.engine import Summary
+    from hgpscale.report.looking import LesionLook
 
 
 _MANY = 8
@@ -80,6 +81,16 @@ def print_problems(problems: Sequence[Problem], cohort: Cohort) -> None:
         [(p.line, p.lesion, *([p.segmentation] if several else []), p.file, p.problem) for p in problems],
     )
     print_line(f"{checked}, {count_of(len(problems), 'problem')}", to_stderr=True)
+
+
+def print_looks(page: Path, looks: Sequence[LesionLook]) -> bool:
+    """Print where the page of lesions is, and what could not be read; return whether anything could not."""
+    failures = [(look.lesion, reason) for look in looks for reason in look.failures]
+    if failures:
+        print_table(("lesion", "not read"), failures)
+    warned = sum(bool(look.warnings) for look in looks)
+    print_line(f"{page}: {count_of(len(looks), 'lesion')}, {warned} with warnings, {len(failures)} not read")
+    return bool(failures)
 
 
 def print_summary(summary: Summary, *, quiet: bool) -> None:
