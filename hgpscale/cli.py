@@ -140,7 +140,7 @@ def check(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Read the voxels too: write a picture of every lesion and a page that lists all.",
+            help="Read the voxels too: write a picture of every lesion and its regions, and a page that lists all.",
             show_default=False,
         ),
     ] = None,
@@ -164,7 +164,7 @@ def check(
         from hgpscale.report.tables import print_looks
 
         with counter("scans") as on_progress:
-            page, looks = write_figures(rows, figures, channel=wanted.label_channel, on_progress=on_progress)
+            page, looks = write_figures(rows, figures, settings=wanted, on_progress=on_progress)
         unread = print_looks(page, looks)
     raise typer.Exit(1 if problems or unread else 0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ from hgpscale.cohort import open_image, read_outlines, read_parts
 from hgpscale.cohort.raters import rater_agreement
 from hgpscale.errors import HgpscaleError
 from hgpscale.report.concerns import Outlined, concerns
-from hgpscale.report.montage import Outline, montage
+from hgpscale.report.montage import Outline, montage, within
+from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, Volume, geometry_differences
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def write_figures(
     cohort: Cohort,
     folder: str | Path,
     *,
-    channel: int = 0,
+    settings: Settings | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Path, list[LesionLook]]:
     """Write a picture of every lesion and ``index.html``, which lists all; one scan is in memory at a time.
@@ -82,8 +83,8 @@ def write_figures(
         What `read_manifest` returned.
     folder
         Made where absent. Of what is in it only files of the same names are replaced.
-    channel
-        Of masks with several values a voxel.
+    settings
+        Their regions are drawn too, and `label_channel` counts of masks with several values a voxel.
     on_progress
         Called with the number of scans done and of all.
 
@@ -104,6 +105,7 @@ def write_figures(
     """
     from hgpscale.report.page import MARK, page
 
+    chosen = settings if settings is not None else Settings()
     folder = Path(folder)
     (folder / "lesions").mkdir(parents=True, exist_ok=True)
     index = folder / "index.html"
@@ -115,7 +117,7 @@ def write_figures(
     names = {lesion: picture_name(number, lesion) for number, lesion in enumerate(cohort.lesions, start=1)}
     looks: dict[str, LesionLook] = {}
     for done, rows in enumerate(scans.values(), start=1):
-        for look in _of_scan(rows, cohort, folder, names, channel):
+        for look in _of_scan(rows, cohort, folder, names, chosen):
             # Raters may have used copies of a scan: those seen later are told, not compared.
             before = looks.get(look.lesion)
             looks[look.lesion] = look if before is None else _joined(before, look)
@@ -131,9 +133,37 @@ def picture_name(number: int, lesion: str) -> str:
     return f"{number:05d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', lesion)[:60]}.png"
 
 
-def outlines_of_regions(lesion: Volume, image: Volume) -> list[Outline]:
-    """Return the regions of one lesion to be drawn: none yet, the place where the setting `regions` joins in."""
-    return []
+def outlines_of_regions(
+    lesion: Volume, image: Volume, settings: Settings, others: Iterable[Volume] = (), liver: Volume | None = None
+) -> list[Outline]:
+    """Return the regions of one lesion to be drawn, on the scan's own voxels, without the lesion itself.
+
+    Parameters
+    ----------
+    lesion
+        Its box, bool, on the scan's grid.
+    image
+        The part of the scan that is shown.
+    settings
+        Say which regions.
+    others, liver
+        What bounds them: boxes, bool, on the scan's grid.
+
+    """
+    if not settings.bands:
+        return []
+    # Here, not above: it loads the compiler of the kernels, which --help needs not.
+    from hgpscale.prepare.regions import region_masks
+
+    blocked = np.zeros(image.array.shape, bool)
+    for other in others:
+        blocked |= within(image, other)
+    if liver is not None:
+        blocked |= ~within(image, liver)
+    masks = region_masks(
+        within(image, lesion), image.geometry.spacing, settings.bands, blocked, image.array, settings.airThreshold
+    )
+    return [Outline(name, "region", Volume(mask, image.geometry, image.start)) for name, mask in masks.items()]
 
 
 def _joined(first: LesionLook, second: LesionLook) -> LesionLook:
@@ -151,7 +181,7 @@ class _Read:
 
 
 def _of_scan(
-    rows: Sequence[LesionRow], cohort: Cohort, folder: Path, names: Mapping[str, str], channel: int
+    rows: Sequence[LesionRow], cohort: Cohort, folder: Path, names: Mapping[str, str], settings: Settings
 ) -> Iterator[LesionLook]:
     failures: dict[str, list[str]] = {row.lesion: [] for row in rows}
     reads: list[_Read] = []
@@ -161,7 +191,7 @@ def _of_scan(
         files: dict[Path, Outlines | HgpscaleError] = {}
         for row in rows:
             try:
-                reads.append(_read(row, image.geometry, files, channel))
+                reads.append(_read(row, image.geometry, files, settings))
             except HgpscaleError as error:
                 failures[row.lesion].append(f"{row.segmentation}: {error}")
         boxes = [_around(read.mask) for read in reads]
@@ -179,24 +209,24 @@ def _of_scan(
         centre = str(cohort.columns["centre"].get(lesion, "")) if "centre" in cohort.columns else ""
         look = LesionLook(lesion, first.patient, centre, failures=tuple(failed))
         if mine:
-            look = _look(look, mine, reads, planes, livers, folder / "lesions" / names[lesion])
+            look = _look(look, mine, reads, planes, livers, settings, folder / "lesions" / names[lesion])
             look = replace(look, picture=f"lesions/{names[lesion]}")
         yield look
 
 
-def _read(row: LesionRow, image: Geometry, files: dict[Path, Outlines | HgpscaleError], channel: int) -> _Read:
+def _read(row: LesionRow, image: Geometry, files: dict[Path, Outlines | HgpscaleError], settings: Settings) -> _Read:
     # Here, not above: it loads the compiler of the kernels, which --help needs not.
     from hgpscale.prepare.roi import choose_label, select
 
     if row.mask not in files:
         try:
-            files[row.mask] = read_outlines(row.mask, image, channel, hashed=False)
+            files[row.mask] = read_outlines(row.mask, image, settings.label_channel, hashed=False)
         except HgpscaleError as error:
             files[row.mask] = error
     outlines = files[row.mask]
     if isinstance(outlines, HgpscaleError):
         raise outlines
-    labels, label = outlines.region(row.roi, row.label)
+    labels, label = outlines.region(row.roi, row.label if row.label is not None else settings.label)
     mask = select(labels, choose_label(labels, label))
     differences = geometry_differences(image, mask.geometry, _TOLERANCE)
     if differences:
@@ -246,6 +276,7 @@ def _look(
     reads: Sequence[_Read],
     planes: Volume,
     livers: dict[tuple[Path, str], Volume | str],
+    settings: Settings,
     picture: Path,
 ) -> LesionLook:
     masks = {read.row.segmentation: read.mask for read in mine}
@@ -278,7 +309,11 @@ def _look(
     volume = agreement.volumes[mine[0].row.segmentation] / 1000
     steps = " x ".join(f"{step:.3g}" for step in spacing)
     title = f"{look.lesion}: {volume:.3g} mL, voxels {steps} mm (z, y, x)"
-    montage(shown, [*outlines, *outlines_of_regions(mask, shown)], title).savefig(picture)
+    first = mine[0].row
+    others = [o.mask for o in reads if o.row.segmentation == first.segmentation and o.row.lesion != look.lesion]
+    organ = _liver(first, planes.geometry, livers)
+    regions = outlines_of_regions(mask, shown, settings, others, organ if isinstance(organ, Volume) else None)
+    montage(shown, [*outlines, *regions], title).savefig(picture)
     sz, sy, sx = (n * step for n, step in zip(mask.array.shape, spacing, strict=True))
     return replace(
         look,

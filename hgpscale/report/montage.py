@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import cycle, permutations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -123,9 +123,10 @@ def montage(image: Volume, outlines: Sequence[Outline], title: str) -> Figure:
 
     if not outlines:
         raise ValueError("a montage needs at least one outline, found none")
+    colours = _colours(outlines)
     axes = patient_axes(image.geometry)
     voxels = turned(image.array, axes)
-    masks = [turned(_on(image, outline.mask), axes) for outline in outlines]
+    masks = [turned(within(image, outline.mask), axes) for outline in outlines]
     dz, dy, dx = (image.geometry.spacing[i] for i in axes.order)
     z, y, x = largest_slices(masks[0])
     planes: tuple[tuple[str, Any, float, float, bool, tuple[str, str]], ...] = (
@@ -137,14 +138,16 @@ def montage(image: Volume, outlines: Sequence[Outline], title: str) -> Figure:
     figure.suptitle(title, color="white", fontsize=13, parse_math=False)
     for panel, (name, cut, down, across, feet_low, sides) in zip(figure.subplots(1, 3), planes, strict=True):
         _draw(panel, voxels[cut], down, across, feet_low=feet_low)
-        for number, (outline, mask) in enumerate(zip(outlines, masks, strict=True)):
-            _outline(panel, mask[cut], down, across, COLOURS[number % len(COLOURS)], outline.role)
+        drawn = zip(outlines, masks, colours, strict=True)
+        # Regions first: the raters' lines lie on top.
+        for outline, mask, colour in sorted(drawn, key=lambda item: item[0].role == "rater"):
+            _outline(panel, mask[cut], down, across, colour, outline.role)
         panel.set_title(name, color="white", fontsize=11)
         for side, place in zip(sides, (0.02, 0.98), strict=True):
             panel.text(place, 0.5, side, transform=panel.transAxes, ha="left" if place < 0.5 else "right", **_text())
     handles = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], linestyle="-" if o.role == "rater" else "--", label=_plain(o))
-        for i, o in enumerate(outlines)
+        Line2D([], [], color=colour, linestyle="-" if o.role == "rater" else "--", label=_plain(o))
+        for o, colour in zip(outlines, colours, strict=True)
     ]
     note = f"window {LEVEL} / {WIDTH} HU" + ("; oblique scan: nearest axes" if axes.oblique else "")
     figure.legend(
@@ -153,12 +156,19 @@ def montage(image: Volume, outlines: Sequence[Outline], title: str) -> Figure:
     return figure
 
 
+def _colours(outlines: Sequence[Outline]) -> list[str]:
+    """Return a colour each: raters from the palette's front, regions from its end, so that both stay the same."""
+    used = {"rater": iter(cycle(COLOURS)), "region": iter(cycle(reversed(COLOURS)))}
+    return [next(used[outline.role]) for outline in outlines]
+
+
 def _plain(outline: Outline) -> str:
     # A leading underscore hides a label from a legend, dollars make it a formula.
     return outline.label.replace("$", r"\$").replace("_", "\u200b_", 1)
 
 
-def _on(image: Volume, mask: Volume) -> NDArray[np.bool_]:
+def within(image: Volume, mask: Volume) -> NDArray[np.bool_]:
+    """Return a mask's voxels in a part of its scan, shape of that part."""
     whole = np.zeros(image.array.shape, np.bool_)
     part = mask.crop(*image.box)
     if part.array.size:

@@ -117,7 +117,7 @@ def _row(look: LesionLook) -> str:
     p5, p50, p95 = look.hu or (None, None, None)
     name = _text(look.lesion)
     link = escape(quote(look.picture))
-    image = f'<a href="{link}"><img src="{link}" loading="lazy" width="240" height="100" alt="{name}"></a>'
+    image = f'<a href="{link}"><img src="{link}" loading="lazy" width="168" height="70" alt="{name}"></a>'
     cells = (
         ("lesion", look.lesion, _text(look.lesion)),
         ("patient", look.patient, _text(look.patient)),
