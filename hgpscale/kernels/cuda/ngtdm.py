@@ -96,7 +96,7 @@ def count_differences_of(
 
 
 @device
-def _around(flat: NDArray[np.int32], p: int, steps: NDArray[np.int64]) -> int:
+def _around(flat: NDArray[np.int32], p: int, steps: NDArray[np.int64]) -> np.int32:
     total = np.int32(0)
     for d in range(steps.size):
         total += flat[p + steps[d]]

@@ -63,8 +63,8 @@ def check(drawn: Images, distances: tuple[int, ...], across: int | None, longest
     on_gpu = cuda_ngtdm.sum_neighbours(inside, box, distances, across)
     assert_equal(on_gpu[box.voxels], n_neighbour[box.voxels])
     differences = cuda_ngtdm.count_differences_of_images(bins, levels, box, distances, across, n_neighbour)
-    for found, one, present in zip(differences, bins, levels, strict=True):
-        assert_equal(found, ngtdm.count_differences(one, present, box, distances, across, n_neighbour))
+    for found, image, present in zip(differences, bins, levels, strict=True):
+        assert_equal(found, ngtdm.count_differences(image, present, box, distances, across, n_neighbour))
 
 
 @FEW
