@@ -26,10 +26,15 @@ def zones_of_images(grids: Sequence[LevelGrid], across: int | None = None) -> li
     """Find the zones of several images of one region, as `zones` does of one."""
     found, sizes = zones_of(upload(grids), across)
     # Threads have written zones in the order in which they came by; by first voxel it is the same every time.
-    order = np.argsort(found)[::-1]
-    found, sizes = found[order], sizes[order].astype(np.int64)
-    image, position = np.divmod(found, grids[0].flat.size)
-    return [(grid.flat[position[image == k]].astype(np.int64), sizes[image == k]) for k, grid in enumerate(grids)]
+    order = np.argsort(found)
+    found, n_voxel = found[order], sizes[order].astype(np.int64)
+    n = grids[0].flat.size
+    ends = np.searchsorted(found, n * np.arange(len(grids) + 1))
+    parts = [slice(ends[k], ends[k + 1]) for k in range(len(grids))]
+    return [
+        (grid.flat[found[part][::-1] - k * n].astype(np.int64), n_voxel[part][::-1].copy())
+        for k, (grid, part) in enumerate(zip(grids, parts, strict=True))
+    ]
 
 
 def zones_of(stack: Stack, across: int | None) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
