@@ -99,12 +99,18 @@ def count_chains(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest
         States do not fit into 16 bits: `longest` and the number of levels are more than 65535 together.
 
     """
-    if max(grid.n_levels for grid in grids) + (longest or 1) > np.iinfo(np.uint16).max:
-        raise ValueError(f"runs of up to {longest} voxels and the grey levels take more than 65535 states")
+    refuse_too_many_states(grids, longest)
     return [chains for group in _groups(grids, offsets, longest) for chains in _count_group(group, offsets, longest)]
 
 
-def _n_states(grid: LevelGrid, longest: int | None) -> int:
+def refuse_too_many_states(grids: Sequence[LevelGrid], longest: int | None) -> None:
+    """Raise the ValueError of `count_chains`."""
+    if max(grid.n_levels for grid in grids) + (longest or 1) > np.iinfo(np.uint16).max:
+        raise ValueError(f"runs of up to {longest} voxels and the grey levels take more than 65535 states")
+
+
+def n_states(grid: LevelGrid, longest: int | None) -> int:
+    """Return how many states a voxel of the image can have: the last axis of `Chains.counts`."""
     return grid.n_levels + (2 if longest is None else longest)
 
 
@@ -117,7 +123,7 @@ def _groups(
     most = max(1, _MOST_BYTES // n_byte)
     first, n_counter = 0, 0
     for k, grid in enumerate(grids):
-        own = (grid.n_levels + 1) * _n_states(grid, longest)
+        own = (grid.n_levels + 1) * n_states(grid, longest)
         if k > first and (k - first == most or n_counter + own > _MOST_COUNTERS):
             yield grids[first:k]
             first, n_counter = k, 0
@@ -129,13 +135,13 @@ def _count_group(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest
     box = grids[0].box
     levels = np.array([grid.n_levels for grid in grids])
     # An image's counters are rows of states, one a rank; that of rank 0 is for voxels between those of the region.
-    n_states = np.array([_n_states(grid, longest) for grid in grids])
-    ends = np.cumsum((levels + 1) * n_states)
+    widths = np.array([n_states(grid, longest) for grid in grids])
+    ends = np.cumsum((levels + 1) * widths)
     starts = np.append(0, ends[:-1])
     counts = np.zeros((len(offsets), ends[-1]), dtype=np.int32)
     images = _Images(
         np.tile(levels.astype(np.uint16), box.shape[2]),
-        np.tile(n_states.astype(np.uint32), box.shape[2]),
+        np.tile(widths.astype(np.uint32), box.shape[2]),
         np.tile(starts.astype(np.uint32), box.shape[2]),
     )
     _, y, x = box.shape

@@ -32,10 +32,18 @@ def count_dependence(
 
     """
     box = grid.box
-    # Levels within alpha of a rank's are those of the ranks from `low` to `high`.
+    low, high = dependent_ranks(levels, alpha)
+    return _count_dependence(grid.flat, box.spans, box.longest_span, box.steps(offsets), low, high)[1:]
+
+
+def dependent_ranks(levels: NDArray[np.int64], alpha: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Return the lowest and the highest rank whose level is within `alpha` of each rank's, shape ``(n_levels + 1,)``.
+
+    Rank 0 comes first and has only itself.
+    """
     low = np.concatenate([[0], np.searchsorted(levels, levels - alpha, side="left") + 1]).astype(np.uint16)
     high = np.concatenate([[0], np.searchsorted(levels, levels + alpha, side="right")]).astype(np.uint16)
-    return _count_dependence(grid.flat, box.spans, box.longest_span, box.steps(offsets), low, high)[1:]
+    return low, high
 
 
 @kernel
