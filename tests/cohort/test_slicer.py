@@ -31,7 +31,7 @@ REGIONS = {
     "Liver": box((1, 5), (0, 7), (5, 8)),
 }
 PLACES = {"Tumor_1": (0, 1), "Tumor_2": (1, 1), "tumor_3": (0, 7), "Liver": (1, 9)}
-PLACES_SEEN = {"Liver": REGIONS["Liver"] & ~REGIONS["Tumor_2"]}
+SEEN = {"Liver": REGIONS["Liver"] & ~REGIONS["Tumor_2"]}
 """In one layer a voxel has one value."""
 
 
@@ -70,7 +70,8 @@ def region(path: Path, roi: str, label: int | None = None, channel: int = 0) -> 
 
 
 def expected(*names: str) -> Array:
-    return np.logical_or.reduce([PLACES_SEEN.get(name, REGIONS[name]) for name in names])
+    array: Array = np.logical_or.reduce([SEEN.get(name, REGIONS[name]) for name in names])
+    return array
 
 
 @pytest.mark.parametrize(
