@@ -14,6 +14,7 @@ from skimage.draw import polygon2mask
 
 import hgpscale
 from hgpscale.cohort import Segment, check_cohort, file_digest, list_segments, open_image, read_image, read_outlines
+from hgpscale.cohort.dicom import masks as masks_module
 from hgpscale.cohort.dicom.rtstruct import fill
 from hgpscale.cohort.masks import uncropped
 from hgpscale.errors import GeometryError, HgpscaleError, ImageError, MaskError
@@ -154,6 +155,28 @@ def test_choosing(tmp_path: Path, ct: Path) -> None:
     assert "roi 'spleen' is none of the mask's segments" in problem.problem
 
 
+def test_check_reads_a_mask_once(tmp_path: Path, ct: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_seg(tmp_path / "a.dcm", ct, {"one": blob(1), "two": blob(2)})
+    write_seg(tmp_path / "b.dcm", ct, {"one": blob(1), "two": blob(2)})
+    cut = (tmp_path / "a.dcm").read_bytes()[:-40]
+    (tmp_path / "cut.dcm").write_bytes(cut)
+    rows = [f"{roi}-{mask},ct,{mask}.dcm,{roi}" for roi in ("one", "two", "three") for mask in ("a", "b", "cut")]
+    (tmp_path / "cohort.csv").write_text("\n".join(["patient,image,mask,roi", *rows]) + "\n")
+    read: list[str] = []
+    reader = masks_module.read_dicom_mask
+
+    def counted(path: Path, image: Geometry | None) -> Any:
+        read.append(path.name)
+        return reader(path, image)
+
+    monkeypatch.setattr(masks_module, "read_dicom_mask", counted)
+    problems = check_cohort(tmp_path / "cohort.csv")
+    assert read == ["a.dcm", "b.dcm", "cut.dcm"]
+    assert [(problem.line, problem.file) for problem in problems] == [
+        (4, "cut.dcm"), (7, "cut.dcm"), (8, "a.dcm"), (9, "b.dcm"), (10, "cut.dcm"),
+    ]  # fmt: skip
+
+
 def test_a_folder_that_holds_one(tmp_path: Path, ct: Path) -> None:
     write_seg(tmp_path / "masks" / "seg.dcm", ct, {"a": blob(1)})
     np.testing.assert_array_equal(region(tmp_path / "masks", ct), blob(1))
@@ -255,7 +278,7 @@ def test_nothing_says_who_the_patient_is(tmp_path: Path, ct: Path) -> None:
     seg = write_seg(tmp_path / "seg.dcm", tmp_path / "other", {"a": blob(1), "b": blob(2)})
     rs = write_rtstruct(tmp_path / "rs.dcm", ct, {"a": [ring(9, 1, 1, 4, 4, grid)], "b": [("POINT", np.zeros((1, 3)))]})
     broken = tmp_path / "broken.dcm"
-    told = []
+    told: list[str] = []
     content = seg.read_bytes()
     for path, roi in ((seg, ""), (seg, "x"), (rs, "a"), (rs, "b"), (rs, "c"), *[(broken, "")] * 40):
         broken.write_bytes(content[: 200 + 37 * len(told)] + b"\xff" * 40 + content[260 + 37 * len(told) :])
