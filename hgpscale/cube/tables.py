@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hgpscale.catalog import flat_name
+from hgpscale.catalog import LESION, ORIGINAL, flat_name
 from hgpscale.contents import Key
 from hgpscale.cube import batches, schema
 from hgpscale.cube.agreement import icc
@@ -206,6 +206,31 @@ class Tables:
         parts = [icc(self.vectors(key), confidence=confidence) for key in self.keys]
         table = pd.concat([pd.DataFrame(part._asdict()) for part in parts], ignore_index=True)
         return table.set_index(pd.Index(self.names(prefixed=False), name="feature"))
+
+    def volume_spread(self) -> pd.DataFrame:
+        """Return how much the segmentations' volumes of each lesion differ, one row a lesion.
+
+        Columns are the volume in mm³ of each segmentation (``original_shape_VoxelVolume`` of the region `lesion`; NaN
+        where it is not known), `n` (how many are known) and `spread`, the largest over the smallest (NaN where fewer
+        than two are). Dice needs the masks: see `hgpscale check --figures`, and `cohort.raters`.
+
+        Raises
+        ------
+        CubeError
+            The cube, or the selected part of it, has no VoxelVolume of the region `lesion`.
+
+        """
+        key = (LESION, ORIGINAL, "shape")
+        features = list(labels_of(self._dataset, "shape_feature")) if key in self.keys else []
+        if "VoxelVolume" not in features:
+            raise CubeError(
+                "volumes need original_shape_VoxelVolume of region lesion, which this part of the cube lacks"
+            )
+        numbers, at = self.vectors(key), features.index("VoxelVolume")
+        index = pd.Index(labels_of(self._dataset, "lesion"), name="lesion")
+        table = pd.DataFrame(numbers[..., at], index, labels_of(self._dataset, "segmentation"))
+        known = table.notna().sum(axis=1)
+        return table.assign(n=known, spread=(table.max(axis=1) / table.min(axis=1)).where(known > 1))
 
     def vectors(self, key: Key) -> NDArray[np.float64]:
         """Return one key's features, shape ``(lesion, segmentation, feature)``."""

@@ -218,3 +218,20 @@ def test_air_keeps_a_margin_out_also_where_the_image_is_normalised(study: Path) 
         for more in ({}, {"normalize": True}, {"airThreshold": None})
     ]
     assert volumes[0] == volumes[1] < volumes[2]
+
+
+def test_the_volumes_of_raters_are_set_side_by_side(study: Path, client: Client) -> None:
+    wider = block(slice(4, 9), slice(8, 16), slice(8, 18))
+    write(study / "wider.nii.gz", wider)
+    rows = ["RAD,one,one", "AI,one,wider", "RAD,two,two"]
+    lines = [f"p,{lesion},{rater},ct.nii.gz,{mask}.nii.gz" for rater, lesion, mask in (row.split(",") for row in rows)]
+    (study / "raters.csv").write_text("\n".join(["patient,lesion,segmentation,image,mask", *lines]))
+    extract(study / "raters.csv", study / "raters.zarr", parameters({"lesion": None}), client)
+    table = open_cube(study / "raters.zarr").hgp.volume_spread()
+    voxel = np.prod(spacing_of(study))
+    assert table.loc["one", ["RAD", "AI"]].tolist() == pytest.approx([5 * 8 * 8 * voxel, 5 * 8 * 10 * voxel])
+    assert table.loc["one", ["n", "spread"]].tolist() == pytest.approx([2, 1.25])
+    assert table.loc["two", "n"] == 1
+    assert np.isnan(table.loc["two", "spread"])
+    with pytest.raises(ValueError, match="volumes need original_shape_VoxelVolume"):
+        open_cube(study / "raters.zarr").hgp.select(features="glcm_*").hgp.volume_spread()
