@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hgpscale.cohort.build import BuiltCohort, build_cohort
 from hgpscale.cohort.check import Problem, check_cohort
 from hgpscale.cohort.images import file_digest, open_image, read_image, read_parts
 from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
@@ -9,11 +10,13 @@ from hgpscale.cohort.masks import labels_of, read_labels, read_mask
 from hgpscale.cohort.outlines import LabelMap, Outlines, read_outlines
 
 __all__ = [
+    "BuiltCohort",
     "Cohort",
     "LabelMap",
     "LesionRow",
     "Outlines",
     "Problem",
+    "build_cohort",
     "check_cohort",
     "file_digest",
     "labels_of",
