@@ -8,6 +8,7 @@ from hgpscale.cohort.images import file_digest, open_image, read_image, read_par
 from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
 from hgpscale.cohort.masks import labels_of, read_labels, read_mask
 from hgpscale.cohort.outlines import LabelMap, Outlines, read_outlines
+from hgpscale.cohort.scans import Splitting
 
 __all__ = [
     "BuiltCohort",
@@ -16,6 +17,7 @@ __all__ = [
     "LesionRow",
     "Outlines",
     "Problem",
+    "Splitting",
     "build_cohort",
     "check_cohort",
     "file_digest",
