@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,30 +104,47 @@ def build_cohort(
     scans = [item for item in found if isinstance(item, Found)]
     rows: list[dict[str, str]] = []
     notes: list[str] = []
-    for number, scan in enumerate(scans):
+    with _unmade_on_failure(masks):
+        for number, scan in enumerate(scans):
+            if on_progress:
+                on_progress(number, len(scans))
+            name = pseudonym(scan.patient, key) if key else scan.patient
+            report = lesions_of(scan, masks, name, splitting or Splitting())
+            rows += [_row(scan, seen, path.absolute().parent) for seen in report.seen]
+            notes += report.notes
+            problems += report.problems
         if on_progress:
-            on_progress(number, len(scans))
-        name = pseudonym(scan.patient, key) if key else scan.patient
-        report = lesions_of(scan, masks, name, splitting or Splitting())
-        rows += [_row(scan, seen, path.absolute().parent) for seen in report.seen]
-        notes += report.notes
-        problems += report.problems
-    if on_progress:
-        on_progress(len(scans), len(scans))
-    if not rows:
-        why = f"; the first of {len(problems)} problems: {problems[0].file}: {problems[0].reason}" if problems else ""
-        raise ManifestError(f"{root}: no lesion found by layout {layout!r}{why}")
-    for sheet in sheets:
-        notes += join_labels(rows, sheet)
-    if key:
-        for row in rows:
-            new = pseudonym(row["patient"], key)
-            row["lesion"] = new + row["lesion"].removeprefix(row["patient"])
-            row["patient"] = new
-        notes.append("patients have pseudonyms; paths in the manifest still hold the names of the archive's folders")
-    cohort = _write(path, rows)
+            on_progress(len(scans), len(scans))
+        if not rows:
+            why = [f"; {problem.file}: {problem.reason}" for problem in problems] + [f"; {note}" for note in notes]
+            raise ManifestError(f"{root}: no lesion found by layout {layout!r}{''.join(why[:1])}")
+        for sheet in sheets:
+            notes += join_labels(rows, sheet)
+        if key:
+            _pseudonymise(rows, key)
+            notes.append("patients have pseudonyms; paths in the manifest still hold the names of the archive's files")
+        cohort = _write(path, rows)
     raters = raters_table((row["lesion"], row["segmentation"]) for row in rows)
     return BuiltCohort(cohort, tuple(raters), tuple(notes), tuple(problems))
+
+
+@contextmanager
+def _unmade_on_failure(masks: Path) -> Iterator[None]:
+    """Remove a folder of label maps that was made here when no manifest comes of it: the next try finds its place."""
+    before = masks.exists()
+    try:
+        yield
+    except BaseException:
+        if not before and masks.exists():
+            shutil.rmtree(masks)
+        raise
+
+
+def _pseudonymise(rows: Sequence[dict[str, str]], key: bytes) -> None:
+    for row in rows:
+        new = pseudonym(row["patient"], key)
+        row["lesion"] = new + row["lesion"].removeprefix(row["patient"])
+        row["patient"] = new
 
 
 def _layout(name: str, root: Path) -> Layout:

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from dicom_files import IDENTIFYING
 
 import hgpscale.cohort
-from hgpscale.cohort import build_cohort, check_cohort, read_image
+from hgpscale.cohort import Splitting, build_cohort, check_cohort, read_image
 from hgpscale.cohort.layouts import LAYOUTS, Found, Options
 from hgpscale.cohort.layouts.folder import mask_pattern
 from hgpscale.errors import ManifestError
@@ -176,17 +176,15 @@ def test_folder_that_is_split_matches_raters_by_overlap(tmp_path: Path) -> None:
     archives.nifti(root / "P1" / "RAD.nii.gz", archives.mask(archives.A, archives.B))
     archives.nifti(root / "P1" / "CNN.nii.gz", archives.mask(archives.B))
     options = Options("ct.nii.gz", "{rater}.nii.gz", split=True)
-    built = build_cohort("folder", root, tmp_path / "c.csv", options=Options("ct.nii.gz", "{rater}.nii.gz", split=True))
+    built = build_cohort("folder", root, tmp_path / "c.csv", options=options)
     assert [(row.lesion, row.segmentation, row.mask.name, row.label) for row in built.cohort.rows] == [
         ("P1-1", "RAD", "P1_RAD.nrrd", 1),
         ("P1-2", "CNN", "CNN.nii.gz", None),
         ("P1-2", "RAD", "P1_RAD.nrrd", 2),
     ]
     assert built.notes == ("P1: 1 of 2 lesions of RAD match no other rater's: kept on their own",)
-    small = build_cohort(
-        "folder", root, tmp_path / "d.csv", options=options, splitting=hgpscale.cohort.Splitting(0, 1e3)
-    )
-    assert small.notes
+    with pytest.raises(ManifestError, match="CNN.nii.gz: left out below --min-volume: 36 mm³"):
+        build_cohort("folder", root, tmp_path / "d.csv", options=options, splitting=Splitting(min_volume=1e3))
 
 
 def test_masks_of_one_lesion_and_rater_twice_are_told(tmp_path: Path) -> None:

@@ -109,16 +109,15 @@ def test_overlapping_lesions_match_and_the_others_are_kept_and_told() -> None:
 
 def test_a_lesion_that_one_rater_splits_goes_with_the_better_half() -> None:
     raters = {"A": line((0, 20)), "B": line((0, 6), (8, 20))}
-    assert lesions(raters) == [{"A": (0, 20), "B": (8, 20)}, {"B": (0, 6)}]
+    assert lesions(raters) == [{"B": (0, 6)}, {"A": (0, 20), "B": (8, 20)}]
     assert "2 lesions of B overlap one of other raters: at most one is matched" in match_parts(raters).notes
 
 
 def test_two_lesions_that_one_rater_merges() -> None:
     raters = {"A": line((0, 6), (8, 20)), "B": line((0, 20))}
     assert lesions(raters) == [{"A": (0, 6)}, {"A": (8, 20), "B": (0, 20)}]
-    assert (
-        "a lesion of B overlaps 2 of other raters: matched with the one that overlaps best" in match_parts(raters).notes
-    )
+    (note,) = [note for note in match_parts(raters).notes if "overlaps" in note]
+    assert note == "a lesion of B overlaps 2 of other raters: matched with the one that overlaps best"
 
 
 def test_a_third_rater_matches_what_only_the_second_saw() -> None:
