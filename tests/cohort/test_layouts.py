@@ -183,7 +183,7 @@ def test_folder_that_is_split_matches_raters_by_overlap(tmp_path: Path) -> None:
         ("P1-2", "RAD", "P1_RAD.nrrd", 2),
     ]
     assert built.notes == ("P1: 1 of 2 lesions of RAD match no other rater's: kept on their own",)
-    with pytest.raises(ManifestError, match="CNN.nii.gz: left out below --min-volume: 36 mm³"):
+    with pytest.raises(ManifestError, match=r"CNN.nii.gz: left out below --min-volume: 36 mm³"):
         build_cohort("folder", root, tmp_path / "d.csv", options=options, splitting=Splitting(min_volume=1e3))
 
 
