@@ -12,7 +12,6 @@ import numpy as np
 
 from hgpscale.catalog import flat_name
 from hgpscale.cohort import LabelMap, Outlines, labels_of, open_image, read_outlines, read_parts
-from hgpscale.cohort.images import ImageFile
 from hgpscale.contents import Contents
 from hgpscale.engine.tasks import compute_named, naming
 from hgpscale.errors import ImageError
@@ -106,7 +105,7 @@ def cut_lesion(
     with naming(name_of(mask, "mask")):
         labels, value = outlines.region(roi, label if label is not None else settings.label)
         wanted = plan(scan.geometry, labels, value, settings)
-    if isinstance(scan, ImageFile):
+    if not isinstance(scan, Volume):
         whole = (0, 0, 0), scan.geometry.size
         (scan,), _ = read_parts(scan, [whole if needs_scan(settings) else wanted.needed], entire=False)
         if not needs_scan(settings):

@@ -7,7 +7,7 @@ Conventions, held to everywhere in hgpscale: voxel arrays, sizes, indices and sp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,9 @@ class Geometry:
         Physical point ``(x, y, z)`` in mm of the centre of voxel 0.
     direction
         Nine direction cosines, row by row, as SimpleITK's `GetDirection`.
+    reference
+        DICOM's UID of the frame of reference that points are given in; empty where the format has none. Grids of
+        different UIDs can still be equal.
 
     """
 
@@ -43,6 +46,7 @@ class Geometry:
     spacing: Vector
     origin: Vector
     direction: tuple[float, ...]
+    reference: str = field(default="", compare=False, repr=False)
 
     @classmethod
     def of(cls, image: sitk.Image | sitk.ImageFileReader) -> Geometry:

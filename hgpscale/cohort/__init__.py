@@ -7,8 +7,9 @@ from hgpscale.cohort.check import Problem, check_cohort
 from hgpscale.cohort.images import file_digest, open_image, read_image, read_parts
 from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
 from hgpscale.cohort.masks import labels_of, read_labels, read_mask
-from hgpscale.cohort.outlines import LabelMap, Outlines, read_outlines
+from hgpscale.cohort.outlines import LabelMap, Outlines, list_segments, read_outlines
 from hgpscale.cohort.scans import Splitting
+from hgpscale.cohort.segments import Segment
 
 __all__ = [
     "BuiltCohort",
@@ -17,11 +18,13 @@ __all__ = [
     "LesionRow",
     "Outlines",
     "Problem",
+    "Segment",
     "Splitting",
     "build_cohort",
     "check_cohort",
     "file_digest",
     "labels_of",
+    "list_segments",
     "open_image",
     "read_image",
     "read_labels",

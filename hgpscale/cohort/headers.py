@@ -102,6 +102,11 @@ def inspect(path: str | Path, *, several: bool = False) -> Header:
         return Header(path, problems=(f"cannot be read: {error.strerror or error}",))
 
 
+def is_known(path: Path) -> bool:
+    """Whether a file's name is that of a format that `inspect` reads."""
+    return path.name.lower().endswith(tuple(_PARSERS))
+
+
 def _parser(path: Path) -> Callable[[Path], Claims]:
     if path.is_symlink() and not path.exists():
         raise MissingFileError("is a broken link: the file that it points to is missing")
@@ -115,7 +120,7 @@ def _parser(path: Path) -> Callable[[Path], Claims]:
     for ending, parser in _PARSERS.items():
         if name.endswith(ending):
             return parser
-    raise ImageError(f"its format is not supported; expected a name that ends in {', '.join(_PARSERS)}")
+    raise ImageError(f"its format is not supported; expected a name that ends in {', '.join(_PARSERS)}, or DICOM")
 
 
 def _checked(path: Path, claims: Claims, several: bool) -> Header:
@@ -138,7 +143,7 @@ def _checked(path: Path, claims: Claims, several: bool) -> Header:
     if positive and claims.voxel_type:
         count = math.prod(size) * claims.channels
         claimed = count * np.dtype(claims.voxel_type).itemsize
-        problems += _memory_problems(claimed)
+        problems += memory_problems(claimed)
         if claims.voxels is not None:
             problems += _length_problems(claims.voxels, claimed, count)
     return Header(
@@ -158,7 +163,7 @@ def _checked(path: Path, claims: Claims, several: bool) -> Header:
     )
 
 
-def _memory_problems(claimed: int) -> list[str]:
+def memory_problems(claimed: int) -> list[str]:
     """Check against the machine's memory; voxels read whole, and SimpleITK's copy for statistics, take it twice.
 
     What is free differs from moment to moment, and with it would what a run fails.

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hgpscale.cohort.headers import Header, inspect
+from hgpscale.cohort.dicom.files import is_dicom
+from hgpscale.cohort.headers import Header, inspect, is_known
 from hgpscale.cohort.itk import read_geometry, read_voxels
 from hgpscale.cohort.stream import VoxelStream, open_voxels
-from hgpscale.errors import ImageError, MissingFileError
+from hgpscale.errors import HgpscaleError, ImageError, MissingFileError
 from hgpscale.volume import Box, Geometry, Volume
 
 _STREAMED = ("raw", "gzip", "zlib")
@@ -25,9 +26,27 @@ _PIECE = 1 << 20
 """Bytes that are read at a time for a digest alone."""
 
 
+class ImageFile(Protocol):
+    """An image whose header is sound, of any format: one file, or the files of a DICOM series."""
+
+    @property
+    def path(self) -> Path:
+        """What the manifest names."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid, as ITK reads it."""
+
+    def read(self, boxes: Sequence[Box], *, entire: bool) -> tuple[list[Volume], str]:
+        """Read boxes, see `read_parts`; messages do not name `path`."""
+
+    def digest(self) -> str:
+        """Return the digest that `read` gives, without decoding voxels; messages do not name `path`."""
+
+
 @dataclass(frozen=True)
-class ImageFile:
-    """An image or mask file whose header is sound.
+class VoxelFile:
+    """A NIfTI, NRRD or MetaImage file whose header is sound.
 
     Attributes
     ----------
@@ -41,16 +60,50 @@ class ImageFile:
     header: Header
     geometry: Geometry
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.header.path
 
-def open_image(path: str | Path, *, several: bool = False) -> ImageFile:
-    """Read and check the header of a 3D image, and no voxel.
+    def read(self, boxes: Sequence[Box], *, entire: bool) -> tuple[list[Volume], str]:
+        """Read boxes in one pass over the file, holding one slab beside them, see `read_parts`."""
+        header, geometry = self.header, self.geometry
+        first, last = min((lower[0] for lower, _ in boxes), default=0), max((upper[0] for _, upper in boxes), default=0)
+        with open_voxels(header, hashed=entire) as stream:
+            if not is_streamed(header):
+                digest = stream.finish()
+                whole = Volume(read_voxels(header), geometry)
+                return [whole.crop(*box) for box in boxes], digest if entire else ""
+            parts = [_empty(box, self) for box in boxes]
+            for z, slab in slabs(stream, header, first, last):
+                for part, (lower, upper) in zip(parts, boxes, strict=True):
+                    start, end = max(z, lower[0]), min(z + len(slab), upper[0])
+                    if start < end:
+                        window = slab[start - z : end - z, lower[1] : upper[1], lower[2] : upper[2]]
+                        part.array[start - lower[0] : end - lower[0]] = _scaled(window, header)
+            # Where the last plane was needed, the end of the stream costs nothing.
+            digest = stream.finish() if entire or last == geometry.size[0] else ""
+        return parts, digest
+
+    def digest(self) -> str:
+        """Return the digest of the image file, followed by its data file where it has one."""
+        assert self.header.voxels is not None, "a header without voxels is not sound"
+        digest = hashlib.blake2b(digest_size=16)
+        for file in dict.fromkeys((self.header.path, self.header.voxels.path)):
+            with file.open("rb", buffering=0) as opened:
+                while piece := opened.read(_PIECE):
+                    digest.update(piece)
+        return digest.hexdigest()
+
+
+def open_image(path: str | Path) -> ImageFile:
+    """Read and check the headers of a 3D image, and no voxel.
 
     Parameters
     ----------
     path
-        A .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file.
-    several
-        Whether several values a voxel are right.
+        A .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd file; a folder that holds one DICOM series; or a DICOM file, which
+        stands for the series that it belongs to, among the files of its folder.
 
     Raises
     ------
@@ -58,19 +111,44 @@ def open_image(path: str | Path, *, several: bool = False) -> ImageFile:
         There is no such file. It is an ImageError too.
     ImageError
         The file is broken, truncated, not 3D, of another format, or too large for the memory, as far as its header
-        and length show. The message lists everything that is wrong with it.
+        and length show; or slices of a DICOM series make no grid. The message lists everything that is wrong with it.
 
+    """
+    path = Path(path)
+    with about(path):
+        if not is_dicom_image(path):
+            return open_voxel_file(path)
+        from hgpscale.cohort.dicom.series import open_series
+
+        return open_series(path)
+
+
+def is_dicom_image(path: Path) -> bool:
+    """Whether a path, as a manifest gives it for an image or a mask, is read as DICOM.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+
+    """
+    return not is_known(path) and (path.is_dir() or (path.is_file() and is_dicom(path)))
+
+
+def open_voxel_file(path: Path, *, several: bool = False) -> VoxelFile:
+    """Read and check the header of a NIfTI, NRRD or MetaImage file; errors as of `open_image`, without the path.
+
+    `several` says whether several values a voxel are right.
     """
     header = inspect(path, several=several)
     if header.problems or header.voxels is None:
         kind = MissingFileError if header.missing else ImageError
-        raise kind(f"{path}: {'; '.join(header.problems)}")
-    with about(header):
-        return ImageFile(header, read_geometry(header))
+        raise kind("; ".join(header.problems))
+    return VoxelFile(header, read_geometry(header))
 
 
 def read_parts(image: ImageFile, boxes: Sequence[Box], *, entire: bool) -> tuple[list[Volume], str]:
-    """Read boxes of an image in one pass over its file, holding one slab beside them.
+    """Read boxes of an image in one pass over its file or files, holding little beside them.
 
     Parameters
     ----------
@@ -80,15 +158,17 @@ def read_parts(image: ImageFile, boxes: Sequence[Box], *, entire: bool) -> tuple
         Parts of the image.
     entire
         Whether to read on behind the last plane that a box needs: to check that the file is whole and undamaged, and
-        for the digest of its bytes. What lies behind that plane is otherwise not looked at.
+        for the digest of its bytes. What lies behind that plane is otherwise not looked at; of a DICOM series only
+        the files of planes that are needed.
 
     Returns
     -------
     list of Volume
         A box each. Voxels in the stored type, NaN and infinities included; a NIfTI file with a slope or intercept
-        comes scaled, as float32 or float64.
+        comes scaled, as float32 or float64; DICOM always scaled, see `hgpscale.cohort.dicom.frames.voxel_type`.
     str
-        The digest, see `VoxelStream.finish`; empty unless `entire`.
+        The digest, see `VoxelStream.finish`, of a DICOM series that of its files in order of position; empty unless
+        `entire`.
 
     Raises
     ------
@@ -96,27 +176,12 @@ def read_parts(image: ImageFile, boxes: Sequence[Box], *, entire: bool) -> tuple
         The file is truncated or damaged in what was read of it.
 
     """
-    header, geometry = image.header, image.geometry
-    first, last = min((lower[0] for lower, _ in boxes), default=0), max((upper[0] for _, upper in boxes), default=0)
-    with about(header), open_voxels(header, hashed=entire) as stream:
-        if not is_streamed(header):
-            digest = stream.finish()
-            whole = Volume(read_voxels(header), geometry)
-            return [whole.crop(*box) for box in boxes], digest if entire else ""
-        parts = [_empty(box, image) for box in boxes]
-        for z, slab in slabs(stream, header, first, last):
-            for part, (lower, upper) in zip(parts, boxes, strict=True):
-                start, end = max(z, lower[0]), min(z + len(slab), upper[0])
-                if start < end:
-                    window = slab[start - z : end - z, lower[1] : upper[1], lower[2] : upper[2]]
-                    part.array[start - lower[0] : end - lower[0]] = _scaled(window, header)
-        # Where the last plane was needed, the end of the stream costs nothing.
-        digest = stream.finish() if entire or last == geometry.size[0] else ""
-    return parts, digest
+    with about(image.path):
+        return image.read(boxes, entire=entire)
 
 
 def file_digest(path: str | Path) -> str:
-    """Return the digest of an image's or a mask's files, as `VoxelStream.finish` gives it, without their voxels.
+    """Return the digest of an image's or a mask's files, as `read_parts` gives it, without their voxels.
 
     Raises
     ------
@@ -124,15 +189,14 @@ def file_digest(path: str | Path) -> str:
         The file is missing or cannot be used, as of `open_image`.
 
     """
-    header = open_image(path, several=True).header
-    assert header.voxels is not None, "open_image refuses a file without voxels"
-    digest = hashlib.blake2b(digest_size=16)
-    with about(header):
-        for file in dict.fromkeys((header.path, header.voxels.path)):
-            with file.open("rb", buffering=0) as opened:
-                while piece := opened.read(_PIECE):
-                    digest.update(piece)
-    return digest.hexdigest()
+    path = Path(path)
+    with about(path):
+        if not is_dicom_image(path):
+            return open_voxel_file(path, several=True).digest()
+        from hgpscale.cohort.dicom.masks import mask_digest
+        from hgpscale.cohort.dicom.series import open_series
+
+        return mask_digest(path) or open_series(path).digest()
 
 
 def read_image(path: str | Path) -> tuple[Volume, str]:
@@ -170,7 +234,7 @@ def slabs(
         yield z, np.frombuffer(stream.read(n * length), kind).reshape(n, ny, nx, beside)[..., at]
 
 
-def _empty(box: Box, image: ImageFile) -> Volume:
+def _empty(box: Box, image: VoxelFile) -> Volume:
     lower, upper = box
     shape = [b - a for a, b in zip(lower, upper, strict=True)]
     kind = np.dtype(image.header.voxel_type)
@@ -189,11 +253,11 @@ def _scaled(stored: NDArray[Any], header: Header) -> NDArray[Any]:
 
 
 @contextmanager
-def about(header: Header) -> Iterator[None]:
-    """Put the file's path before messages about it."""
+def about(path: Path, kind: type[HgpscaleError] = ImageError) -> Iterator[None]:
+    """Put the file's path before messages about it, of one kind of errors and of the system."""
     try:
         yield
-    except ImageError as error:
-        raise ImageError(f"{header.path}: {error}") from error
+    except kind as error:
+        raise type(error)(f"{path}: {error}") from error
     except OSError as error:
-        raise ImageError(f"{header.path}: cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hgpscale.cohort.images import about, is_streamed, open_image, slabs
+from hgpscale.cohort.images import about, is_streamed, open_voxel_file, slabs
 from hgpscale.cohort.itk import read_voxels
 from hgpscale.cohort.stream import open_voxels
 from hgpscale.errors import ImageError, MaskError
@@ -27,7 +27,7 @@ def read_labels(path: str | Path, channel: int = 0, *, hashed: bool = True) -> t
     Parameters
     ----------
     path
-        A file as for `open_image`, with voxels of any integer or float type.
+        A NIfTI, NRRD or MetaImage file, with voxels of any integer or float type.
     channel
         Which value of a voxel counts, where there are several (pyradiomics' `label_channel`, one layer of a
         ``.seg.nrrd`` file). With one value a voxel it is not looked at.
@@ -51,13 +51,15 @@ def read_labels(path: str | Path, channel: int = 0, *, hashed: bool = True) -> t
         There is no such channel.
 
     """
-    mask = open_image(path, several=True)
+    path = Path(path)
+    with about(path):
+        mask = open_voxel_file(path, several=True)
     header, nz = mask.header, mask.geometry.size[0]
     problem = channel_problem(channel, header.channels)
     if problem:
         raise MaskError(f"{path}: {problem}")
     used = channel if header.channels > 1 else 0
-    with about(header), open_voxels(header, hashed=hashed) as stream:
+    with about(path), open_voxels(header, hashed=hashed) as stream:
         if is_streamed(header):
             array, start = _held(slabs(stream, header, 0, nz, used))
             digest = stream.finish()

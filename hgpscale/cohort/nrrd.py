@@ -97,8 +97,22 @@ def _voxel_problems(word: str, kinds: list[str]) -> list[str]:
     return problems
 
 
-def _fields(path: Path) -> tuple[dict[str, str], int]:
-    """Return the header's fields by name, and the byte after the blank line that ends it."""
+def own_keys(path: Path) -> dict[str, str]:
+    """Return the keys of a header that are no fields of the format, such as Slicer's names of segments.
+
+    Raises
+    ------
+    ImageError
+        The file is not NRRD at all. The message does not name it.
+
+    """
+    keys: dict[str, str] = {}
+    _fields(path, keys)
+    return keys
+
+
+def _fields(path: Path, keys: dict[str, str] | None = None) -> tuple[dict[str, str], int]:
+    """Return the header's fields by name, and the byte after the blank line that ends it; `keys` gets the others."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         mark = file.readline(80)
@@ -112,6 +126,9 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
                 break
             if file.tell() > _LONGEST_HEADER:
                 raise ImageError("its header does not end within 16 MiB")
+            if keys is not None and ":=" in text and not text.startswith("#"):
+                name, _, value = text.partition(":=")
+                keys[name] = value
             name, colon, value = text.partition(": ")
             # "key:=value" are the user's own, "#" are comments
             if colon and not text.startswith("#") and ":=" not in name:

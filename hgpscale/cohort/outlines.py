@@ -8,8 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
+from hgpscale.cohort.images import about, is_dicom_image, open_voxel_file
 from hgpscale.cohort.masks import read_labels
-from hgpscale.errors import MaskError
+from hgpscale.cohort.segments import Segment, SegmentOutlines
+from hgpscale.cohort.slicer import ENDING, SlicerFile, count, slicer_segments
+from hgpscale.errors import HgpscaleError, MaskError
 from hgpscale.volume import Geometry, Volume
 
 
@@ -84,22 +87,114 @@ class LabelMap:
         return Volume(array == np.uint64(roi), labels.geometry, labels.start)
 
 
+@dataclass(frozen=True)
+class SlicerOutlines:
+    """A ``.seg.nrrd`` file: segments by name, or any layer as the label map that it is too.
+
+    Attributes
+    ----------
+    named
+        Its segments.
+    layer
+        The layer that `label_channel` chooses; `label` is a value in it.
+    by_value
+        Whether a layer other than the first was asked for.
+
+    """
+
+    named: SegmentOutlines
+    layer: LabelMap
+    by_value: bool
+
+    @property
+    def digest(self) -> str:
+        """Digest of the file's bytes."""
+        return self.layer.digest
+
+    def region(self, roi: str, label: int | None) -> tuple[Volume, int | None]:
+        """Return segments by `roi`; without it the layer, where a value or a layer was asked for."""
+        if not roi and (label is not None or self.by_value):
+            return self.layer.region(roi, label)
+        return self.named.region(roi, None)
+
+    def organ(self, roi: str) -> Volume:
+        """Return segments by `roi`."""
+        return self.named.organ(roi)
+
+
 def read_outlines(path: str | Path, image: Geometry, channel: int = 0, *, hashed: bool = True) -> Outlines:
     """Read all that a mask file outlines. The file is checked to its end.
 
     Parameters
     ----------
     path
-        A file as for `read_labels`.
+        A file as for `read_labels`; a DICOM SEG or RTSTRUCT, or a folder that holds exactly one.
     image
-        Grid of the scan that the mask belongs to.
+        Grid of the scan that the mask belongs to. Segments are put onto it where their voxels lie on it; contours are
+        filled on it.
     channel, hashed
         As of `read_labels`.
 
     Raises
     ------
     ImageError, MaskError
-        As of `read_labels`.
+        As of `read_labels`; a DICOM file is damaged, or no mask.
+    GeometryError
+        A DICOM mask was drawn in another frame of reference.
 
     """
+    path = Path(path)
+    if is_slicer(path):
+        with about(path):
+            segments, places = slicer_segments(path)
+        layer = LabelMap(*read_labels(path, channel, hashed=hashed))
+        if segments:
+            file = SlicerFile(path, segments, places, image, {channel: layer.labels})
+            return SlicerOutlines(SegmentOutlines(file, layer.digest), layer, channel != 0)
+        return layer
+    with about(path, HgpscaleError):
+        if is_dicom_image(path):
+            from hgpscale.cohort.dicom.masks import read_dicom_mask
+
+            drawing, digest = read_dicom_mask(path, image)
+            return SegmentOutlines(drawing, digest if hashed else "")
     return LabelMap(*read_labels(path, channel, hashed=hashed))
+
+
+def list_segments(path: str | Path) -> list[Segment]:
+    """Return what a mask file holds, in the order of the file.
+
+    Parameters
+    ----------
+    path
+        As for `read_outlines`.
+
+    Returns
+    -------
+    list of Segment
+        Number, name, and the number of voxels where that is cheap: in label maps and ``.seg.nrrd`` files. An ROI
+        without contours has 0. The labels of a label map have no name; all its voxels are read.
+
+    Raises
+    ------
+    ImageError, MaskError
+        As of `read_outlines`.
+
+    """
+    path = Path(path)
+    with about(path):
+        if is_slicer(path):
+            segments, places = slicer_segments(path)
+            if segments:
+                return list(count(SlicerFile(path, segments, places, open_voxel_file(path, several=True).geometry)))
+        if is_dicom_image(path):
+            from hgpscale.cohort.dicom.masks import read_dicom_mask
+
+            return list(read_dicom_mask(path, None)[0].segments)
+    values, counts = np.unique(read_labels(path, hashed=False)[0].array, return_counts=True)
+    return [Segment(int(v), "", int(n)) for v, n in zip(values, counts, strict=True) if v]
+
+
+def is_slicer(path: Path) -> bool:
+    """Whether a mask is Slicer's, by its name."""
+    return path.name.lower().endswith(ENDING) and path.is_file()

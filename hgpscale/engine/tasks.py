@@ -168,7 +168,7 @@ def _cuts(image: ImageFile, plans: list[Plan], settings: Settings) -> tuple[list
         parts, digest = read_parts(image, [wanted.needed for wanted in plans], entire=True)
         return [Cut(wanted, part, None) for wanted, part in zip(plans, parts, strict=True)], digest
     (whole,), digest = read_parts(image, [((0, 0, 0), image.geometry.size)], entire=True)
-    with naming(str(image.header.path)):
+    with naming(str(image.path)):
         statistics = scan_statistics(whole.array, settings)
     return [take(whole, wanted, statistics) for wanted in plans], digest
 

@@ -11,16 +11,11 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import IDENTIFYING
 
-import hgpscale.cohort
 from hgpscale.cohort import Splitting, build_cohort, check_cohort, read_image
 from hgpscale.cohort.layouts import LAYOUTS, Found, Options
 from hgpscale.cohort.layouts.folder import mask_pattern
 from hgpscale.errors import ManifestError
 from hgpscale.settings import Settings
-
-needs_dicom = pytest.mark.skipif(
-    not hasattr(hgpscale.cohort, "list_segments"), reason="this version reads no voxels of DICOM"
-)
 
 
 def found(layout: str, root: Path) -> list[Found]:
@@ -120,7 +115,6 @@ def test_dicom_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     assert "CRLM-CT-1002: it refers to no CT series that is here once; found 0 CT series" in text
 
 
-@needs_dicom
 def test_tcia_crlm(tmp_path: Path) -> None:
     built = build_cohort("tcia-crlm", archives.tcia_crlm(tmp_path / "tcia"), tmp_path / "cohort.csv")
     assert built.problems == ()
@@ -133,7 +127,6 @@ def test_tcia_crlm(tmp_path: Path) -> None:
     assert not [value for value in IDENTIFYING.values() if value in text and value != "O"]
 
 
-@needs_dicom
 def test_hcc_tace(tmp_path: Path) -> None:
     built = build_cohort("hcc-tace", archives.hcc_tace(tmp_path / "hcc"), tmp_path / "cohort.csv")
     assert built.problems == ()
