@@ -129,7 +129,7 @@ def demo(
 
 
 @app.command(
-    epilog="Examples: [bold]hgpscale cohort worc CRLM -o cohort.csv[/bold], [bold]hgpscale cohort folder data "
+    epilog="Example: [bold]hgpscale cohort worc CRLM -o cohort.csv[/bold] or [bold]hgpscale cohort folder data "
     "-o cohort.csv --image ct.nii.gz --mask 'seg_{lesion}_{rater}.nii.gz'[/bold]"
 )
 def cohort(

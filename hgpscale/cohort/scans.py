@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hgpscale.cohort.images import open_image
+from hgpscale.cohort.images import is_dicom_image, open_image, open_voxel_file
 from hgpscale.cohort.layouts import Found, LeftOut, Outline
 from hgpscale.cohort.match import MIN_DICE, dice, match_parts
 from hgpscale.cohort.outlines import read_outlines
@@ -107,8 +107,8 @@ def _add_named(report: ScanReport, scan: Found, outlines: list[Outline], image: 
             if several:
                 region, _ = _region(outline, image)
                 parts.setdefault(lesion, {})[outline.segmentation] = part_of(region)
-            elif outline.mask.suffix.lower() != ".dcm":  # a layout has read the header of a SEG object
-                open_image(outline.mask, several=True)
+            elif not is_dicom_image(outline.mask):  # a layout has read the header of a SEG object
+                open_voxel_file(outline.mask, several=True)
         except HgpscaleError as error:
             report.problems.append(LeftOut(scan.patient, str(outline.mask), str(error)))
             continue

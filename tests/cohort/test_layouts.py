@@ -188,6 +188,15 @@ def test_masks_of_one_lesion_and_rater_twice_are_told(tmp_path: Path) -> None:
     assert built.cohort.lesions == ("P1", "P2")
 
 
+def test_a_broken_mask_of_the_only_rater_is_told(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path / "data")
+    (root / "P2" / "masks" / "seg_2_RAD.nii.gz").write_bytes(b"broken")
+    options = Options("ct.nii.gz", "masks/seg_{lesion}_RAD.nii.gz")
+    built = build_cohort("folder", root, tmp_path / "cohort.csv", options=options)
+    assert built.cohort.lesions == ("P1-1", "P2-1")
+    assert [Path(problem.file).name for problem in built.problems] == ["seg_2_RAD.nii.gz"]
+
+
 @pytest.mark.parametrize(
     ("glob", "name", "groups"),
     [
