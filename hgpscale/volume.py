@@ -36,9 +36,9 @@ class Geometry:
         Physical point ``(x, y, z)`` in mm of the centre of voxel 0.
     direction
         Nine direction cosines, row by row, as SimpleITK's `GetDirection`.
-    reference
-        DICOM's UID of the frame of reference that points are given in; empty where the format has none. Grids of
-        different UIDs can still be equal.
+    references
+        DICOM's UIDs of the frame of reference that points are given in, and of the series; empty where the format has
+        none. Grids of different UIDs can still be equal.
 
     """
 
@@ -46,7 +46,7 @@ class Geometry:
     spacing: Vector
     origin: Vector
     direction: tuple[float, ...]
-    reference: str = field(default="", compare=False, repr=False)
+    references: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, image: sitk.Image | sitk.ImageFileReader) -> Geometry:

@@ -172,7 +172,7 @@ def write_seg(
     voxels = np.stack(arrays, axis=-1)
     voxels = voxels.astype(np.float32) if kind == "FRACTIONAL" else voxels.astype(np.uint8)
     if kind == "LABELMAP":
-        voxels = sum((n * (a != 0).astype(np.uint8) for n, a in enumerate(arrays, start=1)), np.uint8(0))
+        voxels = np.max([n * (a != 0).astype(np.uint8) for n, a in enumerate(arrays, start=1)], axis=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seg = Segmentation(

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hgpscale.cohort.headers import inspect
+from hgpscale.cohort.images import is_dicom_image, open_image
 from hgpscale.cohort.itk import read_geometry
 from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
 from hgpscale.cohort.masks import channel_problem
-from hgpscale.errors import GeometryError, ImageError, MaskError
+from hgpscale.cohort.outlines import is_slicer
+from hgpscale.cohort.segments import choose
+from hgpscale.cohort.slicer import slicer_segments
+from hgpscale.errors import GeometryError, HgpscaleError, ImageError, MaskError
 from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, geometry_differences
 
@@ -100,9 +104,17 @@ class _Look:
     geometry: Geometry | None
     problems: tuple[str, ...]
     channels: int = 1
+    dicom: bool = False
 
 
 def _look(path: Path, is_mask: bool) -> _Look:
+    try:
+        if is_dicom_image(path):
+            return _Look(None, (), dicom=True) if is_mask else _Look(open_image(path).geometry, ())
+    except ImageError as error:
+        return _Look(None, (str(error).removeprefix(f"{path}: "),))
+    except OSError as error:
+        return _Look(None, (f"cannot be read: {error.strerror or error}",))
     header = inspect(path, several=is_mask)
     if header.problems:
         return _Look(None, header.problems)
@@ -116,6 +128,10 @@ def _row_problems(
     row: LesionRow, looks: dict[tuple[Path, bool], _Look], settings: Settings, same_grid: bool
 ) -> Iterator[Problem]:
     image, mask = looks[row.image, False], looks[row.mask, True]
+    try:
+        mask = _segments_look(row, image.geometry, mask, settings)
+    except HgpscaleError as error:
+        yield Problem(row.line, row.lesion, row.segmentation, row.mask_text, error.stage, str(error))
     for file, look in ((row.image_text, image), (row.mask_text, mask)):
         for problem in look.problems:
             yield Problem(row.line, row.lesion, row.segmentation, file, ImageError.stage, problem)
@@ -125,3 +141,27 @@ def _row_problems(
     if image.geometry and mask.geometry and same_grid:
         for problem in geometry_differences(image.geometry, mask.geometry, settings.geometryTolerance):
             yield Problem(row.line, row.lesion, row.segmentation, row.mask_text, GeometryError.stage, problem)
+
+
+def _segments_look(row: LesionRow, image: Geometry | None, mask: _Look, settings: Settings) -> _Look:
+    """Check that a mask's segments are what a row asks for, and return the mask's grid as far as it has one."""
+    if mask.problems:
+        return mask
+    if is_slicer(row.mask) and row.roi:
+        segments, _ = slicer_segments(row.mask)
+        if segments:
+            choose(segments, row.roi)
+    if not mask.dicom:
+        return mask
+    from hgpscale.cohort.dicom.masks import read_dicom_mask
+    from hgpscale.cohort.dicom.rtstruct import StructureSet
+
+    found, _ = read_dicom_mask(row.mask, image)
+    chosen = choose(found.segments, row.roi, row.label if row.label is not None else settings.label)
+    if image is None:
+        return mask
+    if isinstance(found, StructureSet):
+        for segment in chosen:
+            found.check(segment)
+        return mask
+    return _Look(found.grid, ())

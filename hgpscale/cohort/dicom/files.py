@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hgpscale.errors import ImageError, MissingFileError
+from hgpscale.errors import HgpscaleError, ImageError, MissingFileError
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -42,7 +42,11 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )
-"""What pydicom raises on damaged files; its own errors are among the builtin ones."""
+"""What pydicom raises on damaged files, beside one error of its own."""
+_PIXEL_TAGS = (
+    "SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
+)  # fmt: skip
 _NOT_IMAGES = ("SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "ECG")
 
 
@@ -103,6 +107,7 @@ def quiet(what: str) -> Iterator[None]:
     Filters of warnings and pydicom's settings belong to the process, so one thread at a time is in here.
     """
     from pydicom import config
+    from pydicom.errors import BytesLengthException
 
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -112,9 +117,9 @@ def quiet(what: str) -> Iterator[None]:
         config.settings.reading_validation_mode = config.IGNORE
         try:
             yield
-        except ImageError:
+        except HgpscaleError:
             raise
-        except _DAMAGE as error:
+        except (*_DAMAGE, BytesLengthException) as error:
             raise ImageError(f"{what} ({type(error).__name__})") from error
         finally:
             logger.setLevel(level)
@@ -196,6 +201,7 @@ def decode(source: Path | bytes, syntax: str, frame: int | None) -> NDArray[Any]
         They are damaged, cut off, or in an encoding that is not supported.
 
     """
+    import pydicom
     from pydicom.pixels import pixel_array
     from pydicom.uid import UID, RLELossless
 
@@ -203,7 +209,9 @@ def decode(source: Path | bytes, syntax: str, frame: int | None) -> NDArray[Any]
     # Named, so that the numbers are not those of whatever else happens to be installed.
     plugin = "" if not kind.is_encapsulated else "pydicom" if kind == RLELossless else "gdcm"
     with quiet(f"its pixels are damaged, or their encoding is not supported ({kind.name})"):
-        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        stream: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+        if kind.is_deflated:  # pixel_array looks for pixels in the deflated bytes
+            stream = pydicom.dcmread(stream, specific_tags=list(_PIXEL_TAGS))
         pixels: NDArray[Any] = pixel_array(stream, index=frame, raw=True, decoding_plugin=plugin)
     return pixels
 

@@ -43,6 +43,8 @@ class StructureSet:
         Of each ROI by number: kind and points ``(n, 3)`` of ``(x, y, z)`` in mm.
     references
         Of each ROI by number: its frame of reference.
+    series
+        Those that it says it was drawn on.
     image
         Grid of the scan that it belongs to.
 
@@ -51,12 +53,13 @@ class StructureSet:
     segments: tuple[Segment, ...]
     contours: dict[int, list[tuple[str, NDArray[np.float64]]]]
     references: dict[int, str]
+    series: tuple[str, ...]
     image: Geometry | None
 
     def check(self, segment: Segment) -> None:
         """Raise what `draw` raises of an ROI that cannot be drawn, where that shows without filling it."""
         assert self.image is not None, "read without an image"
-        require_reference(self.references.get(segment.number, ""), self.image)
+        require_reference(self.references.get(segment.number, ""), self.series, self.image)
         found = self.contours.get(segment.number, [])
         kinds = sorted({kind for kind, _ in found if kind not in _CLOSED})
         if kinds:
@@ -95,7 +98,9 @@ class StructureSet:
         y0, x0, y1, x1 = max(y0, 0), max(x0, 0), min(y1, ny), min(x1, nx)
         array = np.zeros((last - first + 1, max(y1 - y0, 1), max(x1 - x0, 1)), np.bool_)
         for z, members in slices:
-            array[z - first] = fill([part[:, 1:] - (y0, x0) for part in members], array.shape[1:])
+            array[z - first] = fill(
+                [part[:, 1:] - np.array((y0, x0)) for part in members], (array.shape[1], array.shape[2])
+            )
         return trimmed(Volume(array, self.image, (first, int(y0), int(x0)))) or empty(self.image)
 
     def _by_slice(self, segment: Segment) -> Iterable[tuple[int, list[NDArray[np.float64]]]]:
@@ -128,7 +133,7 @@ def _shown(values: NDArray[np.float64]) -> str:
     return "(" + ", ".join(f"{value + 0:.4g}" for value in values) + ")"
 
 
-def fill(contours: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def fill(contours: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Fill closed contours on one slice.
 
     Parameters
@@ -182,16 +187,23 @@ def read_rtstruct(ds: Any, image: Geometry | None) -> StructureSet:
     """
     with quiet("its DICOM header is damaged"):
         own = str(ds.get("FrameOfReferenceUID", "") or "")
-        frames = ds.get("ReferencedFrameOfReferenceSequence") or ()
+        frames = ds.get("ReferencedFrameOfReferenceSequence") or []
         if not own and len(frames) == 1:
             own = str(frames[0].get("FrameOfReferenceUID", "") or "")
+        series = tuple(
+            str(item.SeriesInstanceUID)
+            for frame in frames
+            for study in frame.get("RTReferencedStudySequence") or ()
+            for item in study.get("RTReferencedSeriesSequence") or ()
+            if item.get("SeriesInstanceUID")
+        )
         rois = ds.get("StructureSetROISequence") or ()
         references = {int(r.ROINumber): str(r.get("ReferencedFrameOfReferenceUID", "") or own) for r in rois}
         contours: dict[int, list[tuple[str, NDArray[np.float64]]]] = {}
         for shape in ds.get("ROIContourSequence") or ():
             number = int(shape.ReferencedROINumber)
             for contour in shape.get("ContourSequence") or ():
-                points = np.array(contour.get("ContourData") or (), np.float64)
+                points = np.array(list(contour.get("ContourData") or []), np.float64)
                 if points.size % 3 or not points.size or not np.isfinite(points).all():
                     raise ImageError(f"a contour of its ROI {number} is no list of points (x, y, z)")
                 kind = str(contour.get("ContourGeometricType", ""))
@@ -202,4 +214,4 @@ def read_rtstruct(ds: Any, image: Geometry | None) -> StructureSet:
             )
             for roi in rois
         )
-    return StructureSet(segments, contours, references, image)
+    return StructureSet(segments, contours, references, series, image)

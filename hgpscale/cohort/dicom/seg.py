@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ TAGS = (
     "SegmentationType",
     "MaximumFractionalValue",
     "SegmentSequence",
+    "ReferencedSeriesSequence",
     "Rows",
     "Columns",
     "BitsAllocated",
@@ -65,6 +66,8 @@ class SegFile:
         Its bytes.
     syntax
         Transfer syntax.
+    packed
+        Whether frames of single bits follow each other without a gap, so that a frame can start within a byte.
     kind
         ``BINARY``, ``FRACTIONAL`` or ``LABELMAP``.
     threshold
@@ -80,6 +83,7 @@ class SegFile:
 
     data: bytes
     syntax: str
+    packed: bool
     kind: str
     threshold: float
     segments: tuple[Segment, ...]
@@ -89,10 +93,16 @@ class SegFile:
     def draw(self, segment: Segment) -> Volume:
         """Return a segment as a boolean box; errors as of `read_seg`, without the file."""
         parts = []
+        # pydicom finds a single frame only where it starts at a byte.
+        whole = decode(self.data, self.syntax, None) if self.packed and self.frames else None
         for frame in self.frames:
             if frame.segment not in (0, segment.number):
                 continue
-            pixels = decode(self.data, self.syntax, frame.index)
+            pixels = (
+                decode(self.data, self.syntax, frame.index)
+                if whole is None
+                else whole.reshape(-1, *whole.shape[-2:])[frame.index]
+            )
             if pixels.shape != frame.place.size[1:]:
                 raise ImageError(
                     f"its frame {frame.index + 1} has {pixels.shape} pixels, expected {frame.place.size[1:]}"
@@ -147,15 +157,17 @@ def read_seg(ds: Any, data: bytes, image: Geometry | None) -> SegFile:
             raise ImageError(f"its SegmentationType is not supported; expected {', '.join(_KINDS)}")
         threshold = 0.5 * float(ds.get("MaximumFractionalValue") or 1)
         syntax = str(ds.file_meta.TransferSyntaxUID)
+        packed = int(ds.get("BitsAllocated") or 0) == 1 and not ds.file_meta.TransferSyntaxUID.is_encapsulated
         if image is None:
-            return SegFile(data, syntax, kind, threshold, segments, (), _NOWHERE)
-        require_reference(str(ds.get("FrameOfReferenceUID", "") or ""), image)
+            return SegFile(data, syntax, packed, kind, threshold, segments, (), _NOWHERE)
+        series = [str(item.get("SeriesInstanceUID", "") or "") for item in ds.get("ReferencedSeriesSequence") or ()]
+        require_reference(str(ds.get("FrameOfReferenceUID", "") or ""), filter(None, series), image)
         frames = tuple(_frames(ds, kind))
     problems = memory_problems(len(frames) * int(ds.Rows) * int(ds.Columns))
     if problems:
         raise ImageError("; ".join(problems))
     _check_length(ds, len(frames))
-    return SegFile(data, syntax, kind, threshold, segments, frames, _grid(frames, image))
+    return SegFile(data, syntax, packed, kind, threshold, segments, frames, _grid(frames, image))
 
 
 _NOWHERE = Geometry((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
@@ -171,15 +183,27 @@ def _check_length(ds: Any, count: int) -> None:
         )
 
 
-def require_reference(reference: str, image: Geometry) -> None:
-    """Raise a GeometryError where a mask's frame of reference is another one than the image's; either may be empty.
+def require_reference(reference: str, series: Iterable[str], image: Geometry) -> None:
+    """Raise a GeometryError where a mask was drawn in another space than the image's.
 
-    The series may be another one: a mask of one series lies right on another of the same frame of reference.
+    One frame of reference is one space, whichever series of it the mask was drawn on. Some programs (rt-utils) invent
+    the frame of reference: a mask that names the image's own series belongs to it all the same. What gives none is
+    taken by its positions.
+
+    Parameters
+    ----------
+    reference
+        The mask's frame of reference; may be empty.
+    series
+        Those that it says it was drawn on.
+    image
+        The image's grid, whose references may be empty.
+
     """
-    if reference and image.reference and reference != image.reference:
+    if reference and image.references and not {reference, *series} & set(image.references):
         raise GeometryError(
-            f"the mask's frame of reference ({tail(reference)}) is not the image's ({tail(image.reference)}): it was "
-            "drawn on a scan of another position; give the image that it was drawn on"
+            f"the mask's frame of reference ({tail(reference)}) is not the image's ({tail(image.references[0])}), nor "
+            "was it drawn on the image's series: give the image that it was drawn on"
         )
 
 

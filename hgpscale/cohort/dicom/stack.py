@@ -54,9 +54,8 @@ def stack(files: list[SliceFile]) -> tuple[tuple[Frame, ...], Geometry]:
     y, x = first.spacing
     size = (len(frames), pixels.rows, pixels.columns)
     ox, oy, oz = frames[0].position
-    geometry = Geometry(
-        size, (spacing, y, x), (ox, oy, oz), tuple(float(c) for c in direction.ravel()), files[0].reference
-    )
+    references = (files[0].reference, files[0].series) if files[0].reference else ()
+    geometry = Geometry(size, (spacing, y, x), (ox, oy, oz), tuple(float(c) for c in direction.ravel()), references)
     return tuple(frames), geometry
 
 
