@@ -7,14 +7,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hgpscale.cohort.labels import MANIFEST_COLUMNS, By, join_labels, read_label_table
 from hgpscale.cohort.layouts import LAYOUTS, Found, Layout, LeftOut, Options
 from hgpscale.cohort.manifest import Cohort, read_manifest
-from hgpscale.cohort.pseudonym import pseudonym, read_key
-from hgpscale.cohort.scans import Seen, Splitting, lesions_of, raters_table
+from hgpscale.cohort.pseudonym import Veil, read_key
+from hgpscale.cohort.scans import ScanReport, Seen, Splitting, lesions_of, raters_table, remove_label_maps
 from hgpscale.errors import ManifestError
 
 _REQUIRED = ("patient", "lesion", "image", "mask")
@@ -30,7 +30,7 @@ class BuiltCohort:
     cohort
         The manifest, read back.
     raters
-        For each rater: name, lesions, those that others have too, those that it alone has.
+        For each rater: name, lesions, those that overlap another rater's, those that do not.
     notes
         What a person should know: labels joined, lesions left out, outlines that match no other.
     problems
@@ -96,36 +96,65 @@ def build_cohort(
     masks = path.with_name(f"{path.stem}_masks")
     _check_free(path, masks, force=force)
     key = read_key(keyfile) if keyfile is not None else None
-    sheets = [read_label_table(file, missing=shape.missing, tidy=True) for file in _sheets(shape, root)]
-    if labels is not None:
-        sheets.append(read_label_table(labels, by))
     found = list(shape.find(root, options or Options()))
-    problems = [item for item in found if isinstance(item, LeftOut)]
-    scans = [item for item in found if isinstance(item, Found)]
-    rows: list[dict[str, str]] = []
-    notes: list[str] = []
-    with _unmade_on_failure(masks):
-        for number, scan in enumerate(scans):
-            if on_progress:
-                on_progress(number, len(scans))
-            name = pseudonym(scan.patient, key) if key else scan.patient
-            report = lesions_of(scan, masks, name, splitting or Splitting())
-            rows += [_row(scan, seen, path.absolute().parent) for seen in report.seen]
-            notes += report.notes
-            problems += report.problems
-        if on_progress:
-            on_progress(len(scans), len(scans))
-        if not rows:
-            why = [f"; {problem.file}: {problem.reason}" for problem in problems] + [f"; {note}" for note in notes]
-            raise ManifestError(f"{root}: no lesion found by layout {layout!r}{''.join(why[:1])}")
-        for sheet in sheets:
-            notes += join_labels(rows, sheet)
-        if key:
-            _pseudonymise(rows, key)
-            notes.append("patients have pseudonyms; paths in the manifest still hold the names of the archive's files")
-        cohort = _write(path, rows)
-    raters = raters_table((row["lesion"], row["segmentation"]) for row in rows)
+    veil = Veil(key, found) if key else None
+    try:
+        name = veil.name if veil else str
+        sheets = [read_label_table(file, missing=shape.missing, tidy=True, shown=name) for file in _sheets(shape, root)]
+        if labels is not None:
+            sheets.append(read_label_table(labels, by, shown=name))
+        if veil:
+            sheets = [sheet.without(veil.tells) for sheet in sheets]
+        with _unmade_on_failure(masks):
+            rows, built = _rows(found, path, masks, splitting or Splitting(), name, on_progress)
+            notes, problems = list(built.notes), list(built.problems)
+            if not rows:
+                why = [f"; {problem.file}: {problem.reason}" for problem in problems] + [f"; {note}" for note in notes]
+                raise ManifestError(f"{root}: no lesion found by layout {layout!r}{''.join(why[:1])}")
+            for sheet in sheets:
+                notes += join_labels(rows, sheet, shown=name)
+            if veil:
+                for row in rows:
+                    row["patient"], row["lesion"] = veil.name(row["patient"]), veil.name(row["lesion"])
+                notes = [veil.text(note) for note in notes]
+                notes.append("patients have pseudonyms; paths in the manifest still hold the archive's names")
+                problems = [veil.problem(problem) for problem in problems]
+            cohort = _write(path, rows)
+    except ManifestError as error:
+        if veil is None:
+            raise
+        raise type(error)(veil.text(str(error))) from None
+    if force:
+        remove_label_maps(masks, {row.mask for row in cohort.rows})
+    raters = raters_table((seen.segmentation, seen.matched) for seen in built.seen)
     return BuiltCohort(cohort, tuple(raters), tuple(notes), tuple(problems))
+
+
+def _rows(
+    found: Sequence[Found | LeftOut],
+    manifest: Path,
+    masks: Path,
+    splitting: Splitting,
+    shown: Callable[[str], str],
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[list[dict[str, str]], ScanReport]:
+    """Return the manifest's rows with the archive's ids, and what is to be said of all scans."""
+    scans = [item for item in found if isinstance(item, Found)]
+    total = ScanReport([], [], [item for item in found if isinstance(item, LeftOut)])
+    rows: list[dict[str, str]] = []
+    for number, scan in enumerate(scans):
+        if on_progress:
+            on_progress(number, len(scans))
+        name = shown(scan.patient)
+        report = lesions_of(scan, masks, name, splitting)
+        liver = report.liver
+        rows += [_row(replace(scan, liver=liver), seen, manifest.absolute().parent) for seen in report.seen]
+        total.seen += report.seen
+        total.notes += [f"{name}: {note}" for note in report.notes]
+        total.problems += report.problems
+    if on_progress:
+        on_progress(len(scans), len(scans))
+    return rows, total
 
 
 @contextmanager
@@ -138,13 +167,6 @@ def _unmade_on_failure(masks: Path) -> Iterator[None]:
         if not before and masks.exists():
             shutil.rmtree(masks)
         raise
-
-
-def _pseudonymise(rows: Sequence[dict[str, str]], key: bytes) -> None:
-    for row in rows:
-        new = pseudonym(row["patient"], key)
-        row["lesion"] = new + row["lesion"].removeprefix(row["patient"])
-        row["patient"] = new
 
 
 def _layout(name: str, root: Path) -> Layout:
@@ -182,7 +204,7 @@ def _row(scan: Found, seen: Seen, folder: Path) -> dict[str, str]:
         "label": "" if seen.label is None else str(seen.label),
         "roi": seen.roi,
         "liver": "" if scan.liver is None else _relative(scan.liver, folder),
-        "liver_roi": scan.liver_roi,
+        "liver_roi": "" if scan.liver is None else scan.liver_roi,
     }
 
 

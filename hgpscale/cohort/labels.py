@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +41,8 @@ class LabelTable:
         For each patient or lesion its cells by column; '' where the value is missing.
     dropped
         Names of columns that tell who a person is.
+    taken
+        Names of columns that a manifest has itself, left out too.
 
     """
 
@@ -49,10 +51,24 @@ class LabelTable:
     columns: tuple[str, ...]
     cells: dict[str, dict[str, str]]
     dropped: tuple[str, ...]
+    taken: tuple[str, ...] = ()
+
+    def without(self, tells: Callable[[str], bool]) -> LabelTable:
+        """Return the table without columns that have a cell that tells who a person is."""
+        told = {name for cells in self.cells.values() for name, cell in cells.items() if tells(cell)}
+        cells = {key: {name: cell for name, cell in row.items() if name not in told} for key, row in self.cells.items()}
+        dropped = (*self.dropped, *(name for name in self.columns if name in told))
+        columns = tuple(name for name in self.columns if name not in told)
+        return replace(self, columns=columns, cells=cells, dropped=dropped)
 
 
 def read_label_table(
-    path: str | Path, by: By = "patient", *, missing: Sequence[str] = (), tidy: bool = False
+    path: str | Path,
+    by: By = "patient",
+    *,
+    missing: Sequence[str] = (),
+    tidy: bool = False,
+    shown: Callable[[str], str] = str,
 ) -> LabelTable:
     """Read a table of labels, CSV or Parquet with a row for each patient or lesion.
 
@@ -67,6 +83,8 @@ def read_label_table(
         Cells that stand for a missing value, such as ``999``.
     tidy
         Whether names become lower case, and what is no letter or digit in them an underscore: for tables of archives.
+    shown
+        How messages name a patient or lesion.
 
     Raises
     ------
@@ -84,22 +102,26 @@ def read_label_table(
     if key is None:
         raise ManifestError(f"{path}: no column names the {by}; found: {', '.join(table.columns)}; expected '{by}'")
     dropped = tuple(name for name in table.columns if name != key and _PERSON.fullmatch(_plain(name)))
+    taken = tuple(name for name in table.columns if name not in (key, *dropped) and name.lower() in MANIFEST_COLUMNS)
     names = {
         name: re.sub(r"\W+|__+", "_", name.lower()).strip("_") if tidy else name
         for name in table.columns
-        if name != key and name not in dropped and name.lower() not in MANIFEST_COLUMNS
+        if name not in (key, *dropped, *taken)
     }
     cells: dict[str, dict[str, str]] = {}
     for line, row in zip(table.lines, table.rows, strict=True):
         values = {new: "" if row[old] in missing else row[old] for old, new in names.items()}
         if cells.setdefault(row[key], values) != values:
             hint = "; give --by lesion if its rows are lesions" if by == "patient" else ""
-            raise ManifestError(f"{path}: line {line}: {by} {row[key]!r} has other values on an earlier line{hint}")
-    return LabelTable(str(path), by, tuple(names.values()), cells, dropped)
+            name = shown(row[key])
+            raise ManifestError(f"{path}: line {line}: {by} {name!r} has other values on an earlier line{hint}")
+    return LabelTable(str(path), by, tuple(names.values()), cells, dropped, taken)
 
 
-def join_labels(rows: Sequence[dict[str, str]], table: LabelTable) -> list[str]:
+def join_labels(rows: Sequence[dict[str, str]], table: LabelTable, *, shown: Callable[[str], str] = str) -> list[str]:
     """Add the table's columns to the rows, empty where it does not know them, and say what did not fit.
+
+    `shown` says how sentences name a patient or lesion.
 
     Raises
     ------
@@ -114,21 +136,25 @@ def join_labels(rows: Sequence[dict[str, str]], table: LabelTable) -> list[str]:
     known = [name for name in found if name in table.cells]
     if found and not known:
         raise ManifestError(
-            f"{table.source}: it has none of the {len(found)} {table.by}s; it names {_some(list(table.cells))}, "
-            f"the archive {_some(found)}"
+            f"{table.source}: it has none of the {len(found)} {table.by}s; it names {_some(list(table.cells), shown)}, "
+            f"the archive {_some(found, shown)}"
         )
     empty = dict.fromkeys(table.columns, "")
     for row in rows:
         row.update(table.cells.get(row[table.by], empty))
-    notes = [f"{table.source}: {', '.join(table.columns)} joined to {len(known)} of {len(found)} {table.by}s"]
+    notes = [
+        f"{table.source}: {', '.join(table.columns) or 'no column'} joined to {len(known)} of {len(found)} {table.by}s"
+    ]
     without = [name for name in found if name not in table.cells]
     beyond = [name for name in table.cells if name not in set(found)]
     if without:
-        notes.append(f"{table.source}: without labels: {_some(without)}")
+        notes.append(f"{table.source}: without labels: {_some(without, shown)}")
     if beyond:
-        notes.append(f"{table.source}: labels of what is not in the archive: {_some(beyond)}")
+        notes.append(f"{table.source}: labels of what is not in the archive: {_some(beyond, shown)}")
     if table.dropped:
         notes.append(f"{table.source}: left out, as they tell who a person is: {', '.join(table.dropped)}")
+    if table.taken:
+        notes.append(f"{table.source}: left out, as the manifest has its own: {', '.join(table.taken)}")
     return notes
 
 
@@ -136,6 +162,6 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 
 
-def _some(names: Sequence[str]) -> str:
+def _some(names: Sequence[str], shown: Callable[[str], str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(map(shown, names[:_SHOWN])) + more

@@ -87,3 +87,70 @@ def _split_notes(rater: str, overlap: NDArray[np.float64], mates: Mapping[int, i
             notes.append(f"a lesion of {rater} overlaps {np.count_nonzero(row)} of other raters: {end}")
     several = [n for n in np.count_nonzero(overlap, axis=0) if n > 1]
     return notes + [f"{n} lesions of {rater} overlap one of other raters: at most one is matched" for n in several]
+
+
+def check_named(parts: Mapping[tuple[str, str], Part]) -> tuple[set[tuple[str, str]], list[str]]:
+    """Check the lesions that files name, across raters.
+
+    Parameters
+    ----------
+    parts
+        By lesion and rater.
+
+    Returns
+    -------
+    set of (str, str)
+        Lesions and raters that overlap another rater's outline of the same lesion.
+    list of str
+        Sentences on those that do not, and on raters that seem to number their lesions otherwise.
+
+    """
+    by_lesion: dict[str, list[str]] = {}
+    for lesion, rater in sorted(parts):
+        by_lesion.setdefault(lesion, []).append(rater)
+    matched = {
+        (lesion, rater)
+        for lesion, raters in by_lesion.items()
+        for rater in raters
+        if any(dice(parts[lesion, rater], parts[lesion, o]) >= MIN_DICE for o in raters if o != rater)
+    }
+    notes = [
+        f"lesion {lesion} of {rater} is not where {', '.join(others)} {'has' if len(others) == 1 else 'have'} it "
+        f"(Dice below {MIN_DICE:g}): kept as named, counted as unmatched"
+        for lesion, raters in by_lesion.items()
+        for rater in raters
+        if (lesion, rater) not in matched and (others := [o for o in raters if o != rater])
+    ]
+    told: set[frozenset[tuple[str, str]]] = set()
+    for rater in sorted({rater for _, rater in parts}):
+        notes += _numbered_otherwise(rater, parts, matched, told)
+    return matched, notes
+
+
+def _numbered_otherwise(
+    rater: str,
+    parts: Mapping[tuple[str, str], Part],
+    matched: set[tuple[str, str]],
+    told: set[frozenset[tuple[str, str]]],
+) -> list[str]:
+    """Say which unmatched lesions of a rater lie where others have another number; `told` grows by these pairs."""
+    strange = [key for key in sorted(parts) if key[1] == rater and key not in matched]
+    others = [key for key in sorted(parts) if key[1] != rater]
+    lesions = sorted({lesion for lesion, _ in others})
+    if not (strange and others):
+        return []
+    best = {
+        (key, lesion): max((dice(parts[key], parts[o]), o[1]) for o in others if o[0] == lesion)
+        for key in strange
+        for lesion in lesions
+    }
+    rows, columns = linear_sum_assignment([[-best[key, lesion][0] for lesion in lesions] for key in strange])
+    places = []
+    for row, column in zip(rows, columns, strict=True):
+        key, lesion = strange[row], lesions[column]
+        overlap, other = best[key, lesion]
+        pair = frozenset({key, (lesion, other)})
+        if overlap >= MIN_DICE and lesion != key[0] and pair not in told:
+            told.add(pair)
+            places.append(f"its {key[0]} is where {other} has {lesion}")
+    return [f"{rater} seems to number lesions otherwise: {', '.join(places)}: kept as named"] if places else []

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
+from hgpscale.cohort.layouts import Found, LeftOut
 from hgpscale.errors import ManifestError
 
 _SHORTEST = 16
 _SHOWN = 16
+_TELLING = 3
+"""Shorter ids, and numbers below 1000, are not looked for in sentences: they could be any number there."""
 _HOW = "make one with: head -c 32 /dev/urandom > keyfile; chmod 600 keyfile"
 
 
@@ -41,3 +46,78 @@ def read_key(path: str | Path) -> bytes:
     if len(key) < _SHORTEST:
         raise ManifestError(f"{path}: the key has {len(key)} bytes, expected at least {_SHORTEST}; {_HOW}")
     return key
+
+
+class Veil:
+    """Puts pseudonyms in the place of patients' ids, and of paths below the archive's folder, in what is printed.
+
+    Parameters
+    ----------
+    key
+        The pseudonyms' key.
+    items
+        What a layout found: its patients and files are those that are known.
+
+    """
+
+    def __init__(self, key: bytes, items: Iterable[Found | LeftOut]) -> None:
+        self._key = key
+        self._ids: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
+        for item in items:
+            if item.patient:
+                self._ids[item.patient] = pseudonym(item.patient, key)
+            if isinstance(item, LeftOut):
+                self._know(item.patient, Path(item.file), "file")
+                continue
+            self._know(item.patient, item.image, "image")
+            if item.liver is not None:
+                self._know(item.patient, item.liver, "liver")
+            for outline in item.outlines:
+                self._know(item.patient, outline.mask, "mask")
+
+    def _know(self, patient: str, path: Path, role: str) -> None:
+        """Show a file by its name within the patient's folder; where there is no such folder, by what it is."""
+        name = path.name
+        own = patient in path.parts[:-1] and not _holds(name, patient)
+        new = self._ids.get(patient, role)
+        if own:
+            self._texts[str(path)] = f"{new}/{name}"
+        elif name == patient:
+            self._texts[str(path)] = new
+        else:
+            self._texts[str(path)] = f"{new}/{role}"
+            self._texts[name] = role
+
+    def name(self, known: str) -> str:
+        """Return the pseudonym of a patient, or of the patient in a lesion's id."""
+        if known in self._ids:
+            return self._ids[known]
+        patient = max((name for name in self._ids if known.startswith(f"{name}-")), key=len, default="")
+        return self._ids[patient] + known.removeprefix(patient) if patient else pseudonym(known, self._key)
+
+    def text(self, text: str) -> str:
+        """Return a sentence without ids and paths of the archive."""
+        for old in sorted(self._texts, key=len, reverse=True):
+            text = text.replace(old, self._texts[old])
+        for old in sorted(self._ids, key=len, reverse=True):
+            if _is_telling(old):
+                text = re.sub(re.escape(old), self._ids[old], text, flags=re.IGNORECASE)
+        return text
+
+    def problem(self, problem: LeftOut) -> LeftOut:
+        """Return a problem without ids and paths of the archive."""
+        patient = self._ids.get(problem.patient, "")
+        return LeftOut(patient, self.text(problem.file), self.text(problem.reason))
+
+    def tells(self, cell: str) -> bool:
+        """Whether a cell of a table holds a patient's id."""
+        return cell in self._ids or any(_is_telling(name) and _holds(cell, name) for name in self._ids)
+
+
+def _is_telling(name: str) -> bool:
+    return len(name) > _TELLING if name.isdecimal() else len(name) >= _TELLING
+
+
+def _holds(text: str, name: str) -> bool:
+    return name.lower() in text.lower()

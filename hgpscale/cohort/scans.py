@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from hgpscale.cohort.images import is_dicom_image, open_image, open_voxel_file
 from hgpscale.cohort.layouts import Found, LeftOut, Outline
-from hgpscale.cohort.match import MIN_DICE, dice, match_parts
+from hgpscale.cohort.match import check_named, match_parts
 from hgpscale.cohort.outlines import read_outlines
 from hgpscale.cohort.split import Part, part_of, split_region
 from hgpscale.errors import HgpscaleError, ImageError
 from hgpscale.volume import Geometry, Volume, geometry_differences
 
 _TOLERANCE = 1e-3
+_MARK = ("made_by", "hgpscale cohort")
+"""A field in the header of label maps: they may be removed again."""
+_HEADER = 4096
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,28 @@ class Splitting:
 
 @dataclass(frozen=True)
 class Seen:
-    """One lesion as one segmentation outlines it; `lesion` is its number or name within the patient."""
+    """One lesion as one segmentation outlines it.
+
+    `lesion` is its number or name within the patient; `matched`, whether it overlaps another segmentation's outline
+    of that lesion.
+    """
 
     lesion: str
     segmentation: str
     mask: Path
     label: int | None
     roi: str
+    matched: bool = False
 
 
 @dataclass
 class ScanReport:
-    """What came of one scan: lesions, sentences for a person, and what could not be used."""
+    """What came of one scan: lesions, sentences for a person, what could not be used, and the liver's mask."""
 
     seen: list[Seen]
     notes: list[str]
     problems: list[LeftOut]
+    liver: Path | None = None
 
 
 def lesions_of(scan: Found, masks: Path, name: str, splitting: Splitting) -> ScanReport:
@@ -79,21 +88,47 @@ def lesions_of(scan: Found, masks: Path, name: str, splitting: Splitting) -> Sca
     report = ScanReport([], [], [])
     try:
         image = open_image(scan.image).geometry
-        if scan.liver is not None and not scan.liver.exists():
-            report.problems.append(LeftOut(scan.patient, str(scan.liver), "the liver's mask is missing"))
-    except ImageError as error:
-        report.problems.append(LeftOut(scan.patient, str(scan.image), str(error)))
+    except (HgpscaleError, OSError) as error:
+        report.problems.append(_left_out(scan, scan.image, error))
         return report
+    if scan.liver is not None:
+        try:
+            _check_liver(scan.liver, image)
+            report.liver = scan.liver
+        except (HgpscaleError, OSError) as error:
+            report.problems.append(_left_out(scan, scan.liver, error))
     named = [outline for outline in scan.outlines if outline.lesion is not None]
     _add_named(report, scan, named, image)
     _add_split(report, scan, [o for o in scan.outlines if o.lesion is None], image, masks, name, splitting)
     return report
 
 
+def _left_out(scan: Found, path: Path, error: HgpscaleError | OSError) -> LeftOut:
+    reason = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+    return LeftOut(scan.patient, str(path), reason)
+
+
+def _check_liver(path: Path, image: Geometry) -> None:
+    if not path.exists():
+        raise ImageError(f"{path}: the liver's mask is missing: the lesions are listed without liver")
+    if not is_dicom_image(path):  # a layout has read the header of a SEG object
+        try:
+            _require_grid(path, image, open_voxel_file(path, several=True).geometry)
+        except ImageError as error:
+            raise ImageError(f"{error}: the lesions are listed without liver") from error
+
+
+def _require_grid(path: Path, image: Geometry, mask: Geometry) -> None:
+    differences = geometry_differences(image, mask, _TOLERANCE)
+    if differences:
+        raise ImageError(f"{path}: not on the image's grid: {'; '.join(differences)}")
+
+
 def _add_named(report: ScanReport, scan: Found, outlines: list[Outline], image: Geometry) -> None:
     several = len({outline.segmentation for outline in outlines}) > 1
     taken: dict[tuple[str, str], Outline] = {}
-    parts: dict[str, dict[str, Part]] = {}
+    parts: dict[tuple[str, str], Part] = {}
+    seen: list[Seen] = []
     for outline in outlines:
         lesion = outline.lesion or ""
         before = taken.setdefault((lesion, outline.segmentation), outline)
@@ -106,20 +141,16 @@ def _add_named(report: ScanReport, scan: Found, outlines: list[Outline], image: 
         try:
             if several:
                 region, _ = _region(outline, image)
-                parts.setdefault(lesion, {})[outline.segmentation] = part_of(region)
+                parts[lesion, outline.segmentation] = part_of(region)
             elif not is_dicom_image(outline.mask):  # a layout has read the header of a SEG object
                 open_voxel_file(outline.mask, several=True)
-        except HgpscaleError as error:
-            report.problems.append(LeftOut(scan.patient, str(outline.mask), str(error)))
+        except (HgpscaleError, OSError) as error:
+            report.problems.append(_left_out(scan, outline.mask, error))
             continue
-        report.seen.append(Seen(lesion, outline.segmentation, outline.mask, outline.label, outline.roi))
-    for lesion, by_rater in parts.items():
-        first, *others = sorted(by_rater)
-        report.notes += [
-            f"{scan.patient}: lesion {lesion} of {rater} is not where {first}'s is (Dice {value:.2f}): kept as named"
-            for rater in others
-            if (value := dice(by_rater[first], by_rater[rater])) < MIN_DICE
-        ]
+        seen.append(Seen(lesion, outline.segmentation, outline.mask, outline.label, outline.roi))
+    matched, notes = check_named(parts)
+    report.notes += notes
+    report.seen += [replace(one, matched=(one.lesion, one.segmentation) in matched) for one in seen]
 
 
 def _add_split(
@@ -136,40 +167,41 @@ def _add_split(
     for outline in outlines:
         try:
             region, alone = _region(outline, image, empty=True)
-        except HgpscaleError as error:
-            report.problems.append(LeftOut(scan.patient, str(outline.mask), str(error)))
+        except (HgpscaleError, OSError) as error:
+            report.problems.append(_left_out(scan, outline.mask, error))
             continue
         parts = split_region(region, splitting.merge_mm)
         kept = [part for part in parts if part.mm3 >= splitting.min_volume]
         if len(kept) < len(parts):
             small = ", ".join(f"{part.mm3:.3g}" for part in parts if part.mm3 < splitting.min_volume)
-            report.notes.append(f"{scan.patient}: {outline.mask.name}: left out below --min-volume: {small} mm³")
+            report.notes.append(f"{outline.mask.name}: left out below --min-volume: {small} mm³")
         if not kept:
-            report.notes.append(f"{scan.patient}: {outline.mask.name}: no lesion in it")
+            report.notes.append(f"{outline.mask.name}: no lesion in it")
             continue
         raters.setdefault(outline.segmentation, []).extend(kept)
         usable = alone and len(parts) == 1 and outline.segmentation not in whole
         whole[outline.segmentation] = outline if usable else None
     matched = match_parts(raters)
-    report.notes += [f"{scan.patient}: {note}" for note in matched.notes]
+    report.notes += matched.notes
+    shared = {str(number) for number, by in enumerate(matched.lesions, start=1) if len(by) > 1}
     for rater in sorted(raters):
         numbered = {number: by[rater] for number, by in enumerate(matched.lesions, start=1) if rater in by}
         source = whole[rater]
         if source is not None:
-            report.seen += [Seen(str(n), rater, source.mask, source.label, source.roi) for n in numbered]
+            report.seen += [
+                Seen(str(n), rater, source.mask, source.label, source.roi, str(n) in shared) for n in numbered
+            ]
             continue
         path = masks / (f"{name}_{rater}.nrrd" if len({o.segmentation for o in outlines}) > 1 else f"{name}.nrrd")
         write_label_map(path, numbered)
-        report.seen += [Seen(str(n), rater, path, n, "") for n in numbered]
+        report.seen += [Seen(str(n), rater, path, n, "", str(n) in shared) for n in numbered]
     report.seen.sort(key=lambda seen: (int(seen.lesion) if seen.lesion.isdecimal() else 0, seen.segmentation))
 
 
 def _region(outline: Outline, image: Geometry, *, empty: bool = False) -> tuple[Volume, bool]:
     """Return an outline's boolean box, and whether the manifest can name just these voxels."""
     labels, value = read_outlines(outline.mask, image, hashed=False).region(outline.roi, outline.label)
-    differences = geometry_differences(image, labels.geometry, _TOLERANCE)
-    if differences:
-        raise ImageError(f"{outline.mask}: not on the image's grid: {'; '.join(differences)}")
+    _require_grid(outline.mask, image, labels.geometry)
     array = labels.array != 0 if value is None else labels.array == value
     if not array.any() and not empty:
         raise ImageError(f"{outline.mask}: the region is empty")
@@ -192,23 +224,32 @@ def write_label_map(path: Path, parts: Mapping[int, Part]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.nrrd")
     try:
-        sitk.WriteImage(Volume(whole, geometry).to_sitk(), str(partial), useCompression=True)
+        image = Volume(whole, geometry).to_sitk()
+        image.SetMetaData(*_MARK)
+        sitk.WriteImage(image, str(partial), useCompression=True)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def raters_table(seen: Iterable[tuple[str, str]]) -> list[tuple[str, int, int, int]]:
-    """Return for each rater how many lesions it has, how many others have too, and how many it alone has.
+def remove_label_maps(folder: Path, keep: Iterable[Path]) -> None:
+    """Remove label maps that `write_label_map` once wrote to a folder, except those to keep; no other file."""
+    kept = {path.resolve() for path in keep}
+    for path in sorted(folder.glob("*.nrrd")):
+        if path.resolve() in kept or path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            ours = f"{_MARK[0]}:={_MARK[1]}\n".encode() in file.read(_HEADER)
+        if ours:
+            path.unlink()
 
-    `seen` are pairs of lesion and segmentation.
+
+def raters_table(seen: Iterable[tuple[str, bool]]) -> list[tuple[str, int, int, int]]:
+    """Return for each rater how many lesions it has, how many overlap another rater's, and how many do not.
+
+    `seen` are pairs of segmentation and whether it is matched.
     """
-    by_lesion: dict[str, set[str]] = {}
-    for lesion, rater in seen:
-        by_lesion.setdefault(lesion, set()).add(rater)
-    table = []
-    for rater in sorted(set().union(*by_lesion.values())):
-        has = [others for others in by_lesion.values() if rater in others]
-        alone = sum(1 for others in has if len(others) == 1)
-        table.append((rater, len(has), len(has) - alone, alone))
-    return table
+    by_rater: dict[str, list[bool]] = {}
+    for rater, matched in seen:
+        by_rater.setdefault(rater, []).append(matched)
+    return [(rater, len(all_), sum(all_), len(all_) - sum(all_)) for rater, all_ in sorted(by_rater.items())]

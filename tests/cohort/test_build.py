@@ -93,7 +93,7 @@ def test_pseudonyms(lits: Path, tmp_path: Path, keyfile: Path) -> None:
     assert built.cohort.columns["grade"].tolist() == ["a", "a", "b"]
     assert built.cohort.rows[0].mask.name == f"{expected}.nrrd"
     assert "LiTS" not in (tmp_path / "cohort.csv").read_text()
-    assert "paths in the manifest still hold the names of the archive's files" in built.notes[-1]
+    assert "paths in the manifest still hold the archive's names" in built.notes[-1]
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,17 @@ def test_worc(tmp_path: Path) -> None:
     ]
     assert built.raters == (
         ("CNN", 1, 1, 0),
-        ("PhD", 1, 1, 0),
-        ("RAD", 2, 2, 0),
+        ("PhD", 1, 0, 1),
+        ("RAD", 2, 1, 1),
         ("STUD1", 1, 1, 0),
         ("STUD2", 1, 1, 0),
     )
     assert [(p.patient, "expected one file, found 0" in p.reason) for p in built.problems] == [("CRLM-003", True)]
     notes = "\n".join(built.notes)
-    assert "CRLM-001: lesion 1 of RAD is not where PhD's is (Dice 0.00): kept as named" in notes
+    assert (
+        "CRLM-001: lesion 1 of RAD is not where PhD has it (Dice below 0.1): kept as named, counted as unmatched"
+        in notes
+    )
     assert "labels of what is not in the archive: CRLM-009" in notes
     assert check_cohort(built.cohort, Settings()) == []
 
@@ -110,7 +113,7 @@ def test_dicom_that_cannot_be_used_is_told(tmp_path: Path) -> None:
         path.unlink()
     problems = {(p.patient, p.reason) for p in LAYOUTS["tcia-crlm"].find(root, Options()) if not isinstance(p, Found)}
     text = "\n".join(f"{patient}: {reason}" for patient, reason in sorted(problems))
-    assert "CRLM-CT-1001: is not a DICOM file that can be read" in text
+    assert "CRLM-CT-1001: is not a DICOM file: it has neither" in text
     assert "CRLM-CT-1001: expected one SEG object, found 0" in text
     assert "CRLM-CT-1002: it refers to no CT series that is here once; found 0 CT series" in text
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hgpscale.cohort.dicom.files import dicom_files, read_header
 from hgpscale.cohort.layouts.found import LeftOut
+from hgpscale.errors import ImageError
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
-
-_TAGS = ["Modality", "SeriesInstanceUID", "ReferencedSeriesSequence", "SegmentSequence"]
+_TAGS = ["SOPClassUID", "Modality", "SeriesInstanceUID", "ReferencedSeriesSequence", "SegmentSequence"]
 
 
 @dataclass(frozen=True)
 class Series:
-    """A CT series (`path` is its folder) or a SEG object (`path` is its file).
+    """An image series or a SEG object.
 
-    `references` are the UIDs of the series that it was drawn on, `segments` the names of its segments.
+    `path` is the series' folder, or a file of it where the folder holds several; the SEG object's file. `references`
+    are the UIDs of the series that it was drawn on, `segments` the names of its segments.
     """
 
     path: Path
@@ -30,24 +29,38 @@ class Series:
 
 
 def series_below(folder: Path) -> Iterator[Series | LeftOut]:
-    """Yield the CT series and SEG objects below a patient's folder, and files that cannot be read.
+    """Yield the image series and SEG objects below a patient's folder, and files that cannot be read.
 
-    An archive has a series a folder: the first file speaks for the others, so that slices are not read one by one.
+    Files may have any name. An archive has a series a folder: where the first and the last file agree, they speak for
+    the others, so that slices are not read one by one.
     """
-    for place in sorted({path.parent for path in folder.rglob("*.dcm")}):
-        for path in sorted(place.glob("*.dcm")):
-            header = _header(path)
-            if isinstance(header, str):
-                yield LeftOut(folder.name, str(path), header)
-                break
-            modality = str(header.get("Modality", ""))
-            uid = str(header.get("SeriesInstanceUID", ""))
-            if modality != "SEG":
-                yield Series(place, modality, uid)
-                break
-            references = {str(item.get("SeriesInstanceUID", "")) for item in header.get("ReferencedSeriesSequence", [])}
-            segments = tuple(str(item.get("SegmentLabel", "")) for item in header.get("SegmentSequence", []))
-            yield Series(path, modality, uid, frozenset(references), segments)
+    for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
+        try:
+            files = dicom_files(place)
+        except ImageError:  # no DICOM file in it
+            continue
+        except OSError as error:
+            yield LeftOut(folder.name, str(place), f"cannot be read: {error.strerror or error}")
+            continue
+        ends = list(dict.fromkeys((files[0], files[-1])))
+        found = [_series(path) for path in ends]
+        if len({item.uid if isinstance(item, Series) else "" for item in found}) > 1 or not _is_image(found[0]):
+            found, ends = [_series(path) for path in files], files
+        images: dict[str, Series] = {}
+        for path, item in zip(ends, found, strict=True):
+            if isinstance(item, str):
+                yield LeftOut(folder.name, str(path), item)
+            elif item.modality == "SEG":
+                yield item
+            else:
+                images.setdefault(item.uid, item)
+        for item in images.values():
+            # A file stands for its series where the folder holds several.
+            yield replace(item, path=place) if len(images) == 1 else item
+
+
+def _is_image(item: Series | str) -> bool:
+    return isinstance(item, Series) and item.modality != "SEG"
 
 
 def drawn_on(seg: Series, scans: list[Series]) -> Series | str:
@@ -60,11 +73,15 @@ def drawn_on(seg: Series, scans: list[Series]) -> Series | str:
     return f"it refers to no CT series that is here once; found {len(scans)} CT series, {len(meant)} of that UID"
 
 
-def _header(path: Path) -> Dataset | str:
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
+def _series(path: Path) -> Series | str:
+    """Return what one file says of its series, or what is wrong with the file."""
     try:
-        return dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-    except (InvalidDicomError, OSError, EOFError, ValueError) as error:
-        return f"is not a DICOM file that can be read: {type(error).__name__}: {error}"
+        header = read_header(path, _TAGS)
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    references = {str(item.get("SeriesInstanceUID", "")) for item in header.get("ReferencedSeriesSequence") or []}
+    segments = tuple(str(item.get("SegmentLabel", "")) for item in header.get("SegmentSequence") or [])
+    modality, uid = str(header.get("Modality", "")), str(header.get("SeriesInstanceUID", ""))
+    return Series(path, modality, uid, frozenset(references), segments)

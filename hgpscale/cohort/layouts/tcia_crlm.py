@@ -32,7 +32,9 @@ def find_segs(root: Path, lesions: Callable[[Series], tuple[Outline, ...]]) -> I
                 series.append(item)
         segs = [item for item in series if item.modality == "SEG"]
         if len(segs) != 1:
-            yield LeftOut(folder.name, str(folder), f"expected one SEG object, found {len(segs)}")
+            names = ", ".join(f"{seg.path.parent.name}/{seg.path.name}" for seg in segs)
+            reason = f"expected one SEG object, found {len(segs)}{f': {names}' if names else ''}"
+            yield LeftOut(folder.name, str(folder), reason)
             continue
         image = drawn_on(segs[0], [item for item in series if item.modality == "CT"])
         outlines = lesions(segs[0])

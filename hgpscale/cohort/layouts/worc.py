@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hgpscale.cohort.layouts.found import Found, Layout, LeftOut, Options, Outline, folders_of, one_of
+from hgpscale.cohort.manifest import DEFAULT_SEGMENTATION
 
-_MASK = re.compile(r"segmentation_lesion(\d+)_(\w+?)\.nii(\.gz)?")
+_MASK = re.compile(r"segmentation(?:_lesion(\d+))?(?:_(\w+?))?\.nii(\.gz)?")
 
 
 def _find(root: Path, options: Options) -> Iterator[Found | LeftOut]:
@@ -17,11 +18,20 @@ def _find(root: Path, options: Options) -> Iterator[Found | LeftOut]:
         if isinstance(image, str):
             yield LeftOut(folder.name, str(folder), image)
             continue
-        named = [(mask, match) for mask in sorted(folder.iterdir()) if (match := _MASK.fullmatch(mask.name))]
+        try:
+            files = sorted(folder.iterdir())
+        except OSError as error:
+            yield LeftOut(folder.name, str(folder), f"cannot be read: {error.strerror or error}")
+            continue
+        named = [(mask, match) for mask in files if (match := _MASK.fullmatch(mask.name))]
         if not named:
             yield LeftOut(folder.name, str(folder), "no mask: expected segmentation_lesion{N}_{RATER}.nii.gz")
             continue
-        yield Found(folder.name, image, tuple(Outline(mask, m[2], lesion=m[1]) for mask, m in named))
+        yield Found(
+            folder.name,
+            image,
+            tuple(Outline(mask, m[2] or DEFAULT_SEGMENTATION, lesion=m[1] or "") for mask, m in named),
+        )
 
 
 WORC = Layout(
