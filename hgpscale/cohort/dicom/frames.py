@@ -276,6 +276,20 @@ def place_of(place: Any, turn: Any, measures: Any) -> tuple[tuple[float, ...], t
     return position, orientation, spacing
 
 
+def axes_of(orientation: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return the directions of rows, columns and slices as the columns of a matrix, at right angles as of ITK.
+
+    Headers round direction cosines, often to four decimals.
+    """
+    across, down = np.reshape(orientation, (2, 3))
+    normal = np.cross(across, down)
+    normal /= np.linalg.norm(normal)
+    across = np.cross(down, normal)
+    across /= np.linalg.norm(across)
+    axes: NDArray[np.float64] = np.stack([across, np.cross(normal, across), normal], axis=1)
+    return axes
+
+
 def voxel_type(files: list[SliceFile]) -> np.dtype[Any]:
     """Return the type that holds all that the slices can mean.
 

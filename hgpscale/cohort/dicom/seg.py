@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hgpscale.cohort.dicom.files import decode, item_of, quiet, tail
-from hgpscale.cohort.dicom.frames import group_of, place_of
+from hgpscale.cohort.dicom.frames import axes_of, group_of, place_of
 from hgpscale.cohort.headers import memory_problems
 from hgpscale.cohort.place import empty, onto, trimmed, union
 from hgpscale.cohort.segments import Segment
@@ -223,9 +223,7 @@ def _frames(ds: Any, kind: str) -> Iterator[SegFrame]:
             number = int(group_of(own, shared, "SegmentIdentificationSequence").get("ReferencedSegmentNumber", 0))
             if number < 1:
                 raise ImageError(f"its frame {index + 1} does not say of which segment it is")
-        across, down = np.reshape(orientation, (2, 3))
-        normal = np.cross(across, down)
-        direction = np.stack([across, down, normal / np.linalg.norm(normal)], axis=1).ravel()
+        direction = axes_of(orientation).ravel()
         step = float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 1.0)
         x, y, z = position
         place = Geometry(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hgpscale.cohort.dicom.frames import Frame, SliceFile
+from hgpscale.cohort.dicom.frames import Frame, SliceFile, axes_of
 from hgpscale.errors import ImageError
 from hgpscale.volume import Geometry
 
@@ -45,12 +45,10 @@ def stack(files: list[SliceFile]) -> tuple[tuple[Frame, ...], Geometry]:
                 f"its slices differ in PixelSpacing: {_shown(first.spacing)} mm in {_name(first)}, "
                 f"{_shown(frame.spacing)} mm in {_name(frame)}; expected one spacing"
             )
-    across, down = np.reshape(first.orientation, (2, 3))
-    normal = np.cross(across, down)
-    normal /= np.linalg.norm(normal)
+    direction = axes_of(first.orientation)
+    normal = direction[:, 2]
     frames.sort(key=lambda frame: float(normal @ frame.position))
     spacing = _spacing(frames, normal, files[0].thickness)
-    direction = np.stack([across, down, normal], axis=1)
     y, x = first.spacing
     size = (len(frames), pixels.rows, pixels.columns)
     ox, oy, oz = frames[0].position

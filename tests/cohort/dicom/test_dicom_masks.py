@@ -255,7 +255,7 @@ def test_nothing_says_who_the_patient_is(tmp_path: Path, ct: Path) -> None:
     seg = write_seg(tmp_path / "seg.dcm", tmp_path / "other", {"a": blob(1), "b": blob(2)})
     rs = write_rtstruct(tmp_path / "rs.dcm", ct, {"a": [ring(9, 1, 1, 4, 4, grid)], "b": [("POINT", np.zeros((1, 3)))]})
     broken = tmp_path / "broken.dcm"
-    told = []
+    told: list[str] = []
     content = seg.read_bytes()
     for path, roi in ((seg, ""), (seg, "x"), (rs, "a"), (rs, "b"), (rs, "c"), *[(broken, "")] * 40):
         broken.write_bytes(content[: 200 + 37 * len(told)] + b"\xff" * 40 + content[260 + 37 * len(told) :])

@@ -51,6 +51,18 @@ def test_voxels_and_grid_are_those_of_simpleitk(
     assert digest == file_digest(tmp_path) == file_digest(paths[2])
 
 
+@pytest.mark.parametrize("decimals", [4, 6])
+def test_rounded_cosines_are_set_straight_as_by_simpleitk(tmp_path: Path, decimals: int) -> None:
+    turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    turn[:, 2] = np.cross(turn[:, 0], turn[:, 1])
+    cosines = [float(c) for c in np.round(turn[:, :2].T.ravel(), decimals)]
+    places = tuple([float(c) for c in np.round(turn[:, 2] * 2 * z, decimals)] for z in range(len(CT)))
+    paths = write_series(tmp_path, CT, ImageOrientationPatient=cosines, ImagePositionPatient=places)
+    ours, theirs = open_image(tmp_path).geometry, by_itk(paths)
+    np.testing.assert_allclose(ours.direction, theirs.GetDirection(), atol=1e-12)
+    np.testing.assert_allclose(ours.spacing[::-1], theirs.GetSpacing(), atol=1e-7)
+
+
 def test_boxes_take_only_the_slices_that_they_need(tmp_path: Path) -> None:
     paths = write_series(tmp_path, CT)
     image = open_image(paths[0])
