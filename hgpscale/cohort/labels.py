@@ -80,7 +80,7 @@ def read_label_table(
     by
         Which of both.
     missing
-        Cells that stand for a missing value, such as ``999``.
+        Cells that stand for a missing value, such as ``999`` (then ``999.00`` too).
     tidy
         Whether names become lower case, and what is no letter or digit in them an underscore: for tables of archives.
     shown
@@ -110,7 +110,7 @@ def read_label_table(
     }
     cells: dict[str, dict[str, str]] = {}
     for line, row in zip(table.lines, table.rows, strict=True):
-        values = {new: "" if row[old] in missing else row[old] for old, new in names.items()}
+        values = {new: "" if _is_one_of(row[old], missing) else row[old] for old, new in names.items()}
         if cells.setdefault(row[key], values) != values:
             hint = "; give --by lesion if its rows are lesions" if by == "patient" else ""
             name = shown(row[key])
@@ -156,6 +156,11 @@ def join_labels(rows: Sequence[dict[str, str]], table: LabelTable, *, shown: Cal
     if table.taken:
         notes.append(f"{table.source}: left out, as the manifest has its own: {', '.join(table.taken)}")
     return notes
+
+
+def _is_one_of(cell: str, missing: Sequence[str]) -> bool:
+    """Whether a cell is one of some texts; 999.00 is 999."""
+    return cell in missing or re.sub(r"\.0+$", "", cell) in missing
 
 
 def _plain(name: str) -> str:

@@ -80,7 +80,10 @@ def tcia_crlm(root: Path) -> Path:
         names = {"Liver": A, remnant: B, "Hepatic": C, "Portal": C, "Tumor_1": A, "Tumor_2": B}
         segments = {name: mask(place) > 0 for name, place in names.items()}
         write_seg(study / "100.000000-Segmentation-98.34" / "1-1.dcm", study / "101.000000-NA-70343", segments)
-    sheet = "Patient-ID,Age,CEA,chemo_before_liver_resection\nCRLM-CT-1001,61,999,1\nCRLM-CT-1002,999,4.5,0\n"
+    sheet = (
+        "Patient-ID,De-identify Scout Name,age,carcinoembryonic_antigen,chemo_before_liver_resection\n"
+        "CRLM-CT-1001,CRLM-CT-1001,61,999.00,1\nCRLM-CT-1002,CRLM-CT-1002,999,4.5,0\n"
+    )
     (root / "Colorectal-Liver-Metastases-Clinical-data-April-2023.csv").write_text(sheet)
     return root
 
@@ -95,3 +98,17 @@ def hcc_tace(root: Path) -> Path:
         study / "300.000000-Segmentation-45632" / "1-1.dcm", study / "4.000000-Recon 2 LIVER 3 PHASE-44804", segments
     )
     return root
+
+
+def folder(root: Path) -> Path:
+    for patient, places in {"P_one": (A,), "P_two": (A, B)}.items():
+        nifti(root / patient / "ct.nii.gz", ct())
+        nifti(root / patient / "liver.nii.gz", mask((slice(0, 6), slice(0, 11), slice(0, 11))))
+        for number, place in enumerate(places, start=1):
+            nifti(root / patient / f"seg_{number}_RAD.nii.gz", mask(place))
+    return root
+
+
+TREES = {"folder": folder, "worc": worc, "tcia-crlm": tcia_crlm, "hcc-tace": hcc_tace, "msd": msd, "lits": lits}
+FOLDER = ("ct.nii.gz", "seg_{lesion}_{rater}.nii.gz", "liver.nii.gz")
+"""What the layout `folder` is told of its tree: image, masks, liver."""

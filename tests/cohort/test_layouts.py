@@ -124,7 +124,7 @@ def test_tcia_crlm(tmp_path: Path) -> None:
     assert built.cohort.lesions == ("CRLM-CT-1001-1", "CRLM-CT-1001-2", "CRLM-CT-1002-1", "CRLM-CT-1002-2")
     assert [(row.roi, row.liver_roi) for row in built.cohort.rows] == [("Tumor_1", "Liver"), ("Tumor_2", "Liver")] * 2
     columns = built.cohort.columns
-    assert columns["cea"].isna().tolist() == [True, True, False, False]
+    assert columns["carcinoembryonic_antigen"].isna().tolist() == [True, True, False, False]
     assert columns["age"].isna().tolist() == [False, False, True, True]
     text = (tmp_path / "cohort.csv").read_text()
     assert not [value for value in IDENTIFYING.values() if value in text and value != "O"]

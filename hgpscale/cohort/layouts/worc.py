@@ -9,7 +9,7 @@ from pathlib import Path
 from hgpscale.cohort.layouts.found import Found, Layout, LeftOut, Options, Outline, folders_of, one_of
 from hgpscale.cohort.manifest import DEFAULT_SEGMENTATION
 
-_MASK = re.compile(r"segmentation(?:_lesion(\d+))?(?:_(\w+?))?\.nii(\.gz)?")
+_MASK = re.compile(r"segmentation(?:_lesion_?(\d+))?(?:_(\w+?))?\.nii(\.gz)?")
 
 
 def _find(root: Path, options: Options) -> Iterator[Found | LeftOut]:
