@@ -14,6 +14,7 @@ from hgpscale.errors import ManifestError
 
 _SHORTEST = 16
 _SHOWN = 16
+_PSEUDONYM = f"P-[0-9a-f]{{{_SHOWN}}}"
 _TELLING = 3
 """Shorter ids, and numbers below 1000, are not looked for in sentences: they could be any number there."""
 _HOW = "make one with: head -c 32 /dev/urandom > keyfile; chmod 600 keyfile"
@@ -98,12 +99,11 @@ class Veil:
 
     def text(self, text: str) -> str:
         """Return a sentence without ids and paths of the archive."""
-        for old in sorted(self._texts, key=len, reverse=True):
-            text = text.replace(old, self._texts[old])
-        for old in sorted(self._ids, key=len, reverse=True):
-            if _is_telling(old):
-                text = re.sub(re.escape(old), self._ids[old], text, flags=re.IGNORECASE)
-        return text
+        known = {name: new for name, new in self._ids.items() if _is_telling(name)} | self._texts
+        shown = {old.lower(): new for old, new in known.items()}
+        # In one pass, so that nothing is looked for in a pseudonym.
+        parts = [_PSEUDONYM, *map(re.escape, sorted(known, key=len, reverse=True))]
+        return re.sub("|".join(parts), lambda found: shown.get(found[0].lower(), found[0]), text, flags=re.IGNORECASE)
 
     def problem(self, problem: LeftOut) -> LeftOut:
         """Return a problem without ids and paths of the archive."""

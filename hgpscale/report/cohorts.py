@@ -15,7 +15,7 @@ def print_built(built: BuiltCohort, *, quiet: bool = False) -> None:
     if not quiet:
         _print_content(built)
     for problem in built.problems:
-        patient = f"{problem.patient}: " if problem.patient else ""
+        patient = f"{problem.patient}: " if problem.patient not in ("", problem.file) else ""
         # Readers name the file in front themselves.
         reason = problem.reason.removeprefix(f"{problem.file}: ")
         print_line(f"left out: {patient}{problem.file}: {reason}", to_stderr=True)

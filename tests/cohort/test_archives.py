@@ -14,7 +14,9 @@ from typer.testing import CliRunner, Result
 from hgpscale.cli import app
 from hgpscale.cohort import build_cohort, read_manifest, scans
 from hgpscale.cohort.images import open_image, open_voxel_file
+from hgpscale.cohort.layouts import LeftOut
 from hgpscale.cohort.outlines import Outlines, read_outlines
+from hgpscale.cohort.pseudonym import Veil, pseudonym
 from hgpscale.cube import open_cube, status
 
 ALL = pytest.mark.parametrize("layout", archives.TREES)
@@ -96,6 +98,14 @@ def test_a_problem_is_told_by_pseudonym_and_file(tmp_path: Path, keyfile: Path) 
     said = cohort("worc", root, "--pseudonymise", keyfile, "-q").stderr.splitlines()
     who = read_manifest(tmp_path / "cohort.csv").rows[-1].patient
     assert said[1].startswith(f"left out: {who}: {who}/segmentation_lesion0_STUD1.nii.gz: ")
+
+
+def test_pseudonyms_themselves_are_left_as_they_are() -> None:
+    veil = Veil(b"k" * 16, [LeftOut("1234", "root/1234/ct.nii", ""), LeftOut("7", "root/7", "")])
+    mine, same = veil.name("1234"), "P-0012340000000000"
+    text = veil.text(f"{same}: 1234, 7 of root/1234/ct.nii and x1234y")
+    assert text == f"{same}: {mine}, 7 of {mine}/ct.nii and x{mine}y"
+    assert (veil.name("1234-2"), veil.name("99")) == (f"{mine}-2", pseudonym("99", b"k" * 16))
 
 
 def test_swapped_numbers_are_told(tmp_path: Path) -> None:

@@ -34,7 +34,12 @@ def series_below(folder: Path) -> Iterator[Series | LeftOut]:
     Files may have any name. An archive has a series a folder: where the first and the last file agree, they speak for
     the others, so that slices are not read one by one.
     """
-    for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
+    try:
+        places = sorted({path.parent for path in folder.rglob("*") if path.is_file()})
+    except OSError as error:
+        yield LeftOut(folder.name, str(folder), f"cannot be read: {error.strerror or error}")
+        return
+    for place in places:
         try:
             files = dicom_files(place)
         except ImageError:  # no DICOM file in it
