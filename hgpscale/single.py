@@ -46,7 +46,8 @@ def extract_lesion(
     Parameters
     ----------
     image, mask
-        Paths of NIfTI, NRRD or MetaImage files, or 3D SimpleITK images. HU for CT.
+        Paths of NIfTI, NRRD, MetaImage or DICOM files, or 3D SimpleITK images. HU for CT. A DICOM image is a folder
+        that holds one series, or a file of a series; a DICOM mask is a SEG, an RTSTRUCT, or a folder that holds one.
     settings
         `Settings`, a pyradiomics parameter mapping, or the path of a parameter file; None: pyradiomics' defaults.
     label

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hgpscale.cohort.headers import inspect
 from hgpscale.cohort.images import is_dicom_image, open_image
@@ -19,6 +19,9 @@ from hgpscale.cohort.slicer import slicer_segments
 from hgpscale.errors import GeometryError, HgpscaleError, ImageError, MaskError
 from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, geometry_differences
+
+if TYPE_CHECKING:
+    from hgpscale.cohort.dicom.masks import DicomMask
 
 _THREADS = 8
 """Reading headers waits for the disk most of the time."""
@@ -96,7 +99,11 @@ def check_cohort(
     from hgpscale.prepare.resample import is_resampled
 
     same_grid = not (wanted.correctMask or is_resampled(wanted))
-    return [problem for row in rows for problem in _row_problems(row, looks, wanted, same_grid)]
+    # Rows of one mask follow each other here, so that it is read once and one is held at a time.
+    masks, problems = _DicomMasks(), {}
+    for n in sorted(range(len(rows)), key=lambda n: (rows[n].mask, rows[n].image)):
+        problems[n] = list(_row_problems(rows[n], looks, masks, wanted, same_grid))
+    return [problem for n in range(len(rows)) for problem in problems[n]]
 
 
 @dataclass(frozen=True)
@@ -124,12 +131,35 @@ def _look(path: Path, is_mask: bool) -> _Look:
         return _Look(None, (str(error),))
 
 
+@dataclass
+class _DicomMasks:
+    """Reads DICOM masks, and remembers the last one, or why it cannot be read."""
+
+    paths: tuple[Path, Path] | None = None
+    found: DicomMask | HgpscaleError | None = None
+
+    def read(self, row: LesionRow, image: Geometry | None) -> DicomMask:
+        """Return a row's mask, read for the grid of its image."""
+        from hgpscale.cohort.dicom.masks import read_dicom_mask
+
+        if self.paths != (row.mask, row.image):
+            try:
+                self.found, _ = read_dicom_mask(row.mask, image)
+            except HgpscaleError as error:
+                self.found = error
+            self.paths = row.mask, row.image
+        if isinstance(self.found, HgpscaleError):
+            raise self.found
+        assert self.found is not None, "it was read"
+        return self.found
+
+
 def _row_problems(
-    row: LesionRow, looks: dict[tuple[Path, bool], _Look], settings: Settings, same_grid: bool
+    row: LesionRow, looks: dict[tuple[Path, bool], _Look], masks: _DicomMasks, settings: Settings, same_grid: bool
 ) -> Iterator[Problem]:
     image, mask = looks[row.image, False], looks[row.mask, True]
     try:
-        mask = _segments_look(row, image.geometry, mask, settings)
+        mask = _segments_look(row, image.geometry, mask, masks, settings)
     except HgpscaleError as error:
         yield Problem(row.line, row.lesion, row.segmentation, row.mask_text, error.stage, str(error))
     for file, look in ((row.image_text, image), (row.mask_text, mask)):
@@ -143,7 +173,9 @@ def _row_problems(
             yield Problem(row.line, row.lesion, row.segmentation, row.mask_text, GeometryError.stage, problem)
 
 
-def _segments_look(row: LesionRow, image: Geometry | None, mask: _Look, settings: Settings) -> _Look:
+def _segments_look(
+    row: LesionRow, image: Geometry | None, mask: _Look, masks: _DicomMasks, settings: Settings
+) -> _Look:
     """Check that a mask's segments are what a row asks for, and return the mask's grid as far as it has one."""
     if mask.problems:
         return mask
@@ -153,10 +185,9 @@ def _segments_look(row: LesionRow, image: Geometry | None, mask: _Look, settings
             choose(segments, row.roi)
     if not mask.dicom:
         return mask
-    from hgpscale.cohort.dicom.masks import read_dicom_mask
     from hgpscale.cohort.dicom.rtstruct import StructureSet
 
-    found, _ = read_dicom_mask(row.mask, image)
+    found = masks.read(row, image)
     chosen = choose(found.segments, row.roi, row.label if row.label is not None else settings.label)
     if image is None:
         return mask

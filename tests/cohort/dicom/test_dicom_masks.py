@@ -14,6 +14,7 @@ from skimage.draw import polygon2mask
 
 import hgpscale
 from hgpscale.cohort import Segment, check_cohort, file_digest, list_segments, open_image, read_image, read_outlines
+from hgpscale.cohort.dicom import masks as masks_module
 from hgpscale.cohort.dicom.rtstruct import fill
 from hgpscale.cohort.masks import uncropped
 from hgpscale.errors import GeometryError, HgpscaleError, ImageError, MaskError
@@ -152,6 +153,28 @@ def test_choosing(tmp_path: Path, ct: Path) -> None:
     (problem,) = check_cohort(tmp_path / "cohort.csv")
     assert (problem.lesion, problem.stage) == ("P1", "mask")
     assert "roi 'spleen' is none of the mask's segments" in problem.problem
+
+
+def test_check_reads_a_mask_once(tmp_path: Path, ct: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_seg(tmp_path / "a.dcm", ct, {"one": blob(1), "two": blob(2)})
+    write_seg(tmp_path / "b.dcm", ct, {"one": blob(1), "two": blob(2)})
+    cut = (tmp_path / "a.dcm").read_bytes()[:-40]
+    (tmp_path / "cut.dcm").write_bytes(cut)
+    rows = [f"{roi}-{mask},ct,{mask}.dcm,{roi}" for roi in ("one", "two", "three") for mask in ("a", "b", "cut")]
+    (tmp_path / "cohort.csv").write_text("\n".join(["patient,image,mask,roi", *rows]) + "\n")
+    read: list[str] = []
+    reader = masks_module.read_dicom_mask
+
+    def counted(path: Path, image: Geometry | None) -> Any:
+        read.append(path.name)
+        return reader(path, image)
+
+    monkeypatch.setattr(masks_module, "read_dicom_mask", counted)
+    problems = check_cohort(tmp_path / "cohort.csv")
+    assert read == ["a.dcm", "b.dcm", "cut.dcm"]
+    assert [(problem.line, problem.file) for problem in problems] == [
+        (4, "cut.dcm"), (7, "cut.dcm"), (8, "a.dcm"), (9, "b.dcm"), (10, "cut.dcm"),
+    ]  # fmt: skip
 
 
 def test_a_folder_that_holds_one(tmp_path: Path, ct: Path) -> None:

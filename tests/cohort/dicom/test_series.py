@@ -1,5 +1,6 @@
 """DICOM series as images: against SimpleITK's series reader, and every reason to refuse one."""
 
+import locale
 import shutil
 import subprocess
 import sys
@@ -109,7 +110,9 @@ def test_transfer_syntaxes(tmp_path: Path, syntax: Any) -> None:
             writer.KeepOriginalImageUIDOn()
             writer.SetUseCompression(True)
             writer.SetCompressor("JPEG2000")
+            before = locale.setlocale(locale.LC_CTYPE)
             writer.Execute(image)
+            locale.setlocale(locale.LC_CTYPE, before)  # ITK's writer of DICOM leaves it at C
             continue
         ds = pydicom.dcmread(path)
         if syntax == RLELossless:
