@@ -132,6 +132,89 @@ def demo(
     raise typer.Exit(0 if run_demo(folder, workers, quiet=quiet).ok else 1)
 
 
+@app.command(
+    epilog="Example: [bold]hgpscale cohort worc CRLM -o cohort.csv[/bold] or [bold]hgpscale cohort folder data "
+    "-o cohort.csv --image ct.nii.gz --mask 'seg_{lesion}_{rater}.nii.gz'[/bold]"
+)
+def cohort(
+    layout: Annotated[str, typer.Argument(metavar="LAYOUT", help="How the archive is laid out.", show_default=False)],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The archive's folder.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="COHORT",
+            help="Manifest to write, .csv or .parquet; split masks go to a folder beside it.",
+            show_default=False,
+        ),
+    ],
+    image: Annotated[str, typer.Option(metavar="GLOB", help="folder: the image of a patient.")] = "",
+    mask: Annotated[
+        str, typer.Option(metavar="GLOB", help="folder: the masks; {lesion} and {rater} stand for what names them.")
+    ] = "",
+    liver: Annotated[str, typer.Option(metavar="GLOB", help="folder: the mask of the liver.")] = "",
+    split: Annotated[bool, typer.Option("--split", help="folder: a mask may hold several lesions.")] = False,
+    merge_mm: Annotated[
+        float, typer.Option(min=0, metavar="MM", help="Parts of a mask at most this far apart are one lesion.")
+    ] = 0.0,
+    min_volume: Annotated[
+        float, typer.Option(min=0, metavar="MM3", help="Leave out parts of a mask below this volume.")
+    ] = 0.0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE", help="Columns to join, such as growth patterns: .csv or .parquet."),
+    ] = None,
+    by: Annotated[Literal["patient", "lesion"], typer.Option(help="What the rows of --labels are.")] = "patient",
+    pseudonymise: Annotated[
+        Path | None,
+        typer.Option(metavar="KEYFILE", help="Replace patients' ids by a hash under this key, 16 bytes or more."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the manifest and its split masks.")] = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Make the manifest of an archive of scans and masks.
+
+    LAYOUT is one of:
+
+    folder: one folder a patient; --image, --mask and --liver say which files
+
+    worc: WORC database, CRLM-001/image.nii.gz, segmentation_lesion0_RAD.nii.gz
+
+    tcia-crlm: TCIA Colorectal-Liver-Metastases, a CT and a SEG each
+
+    hcc-tace: TCIA HCC-TACE-Seg
+
+    msd: Medical Segmentation Decathlon, Task03_Liver or Task08_HepaticVessel
+
+    lits: LiTS 2017, volume-N.nii and segmentation-N.nii
+
+    Patients that cannot be used are listed, the others are written, and the
+    exit status is 1.
+    """
+    from hgpscale.cohort import build_cohort
+    from hgpscale.cohort.layouts import Options
+    from hgpscale.cohort.scans import Splitting
+    from hgpscale.report.cohorts import print_built
+    from hgpscale.report.tables import counter
+
+    with counter("scans", quiet=quiet) as on_progress:
+        built = build_cohort(
+            layout,
+            root,
+            output,
+            options=Options(image, mask, liver, split),
+            splitting=Splitting(merge_mm, min_volume),
+            labels=labels,
+            by=by,
+            keyfile=pseudonymise,
+            force=force,
+            on_progress=on_progress,
+        )
+    print_built(built, quiet=quiet)
+    raise typer.Exit(1 if built.problems else 0)
+
+
 @app.command(epilog="Example: [bold]hgpscale check cohort.csv[/bold]")
 def check(
     cohort: _Manifest,

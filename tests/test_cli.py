@@ -21,7 +21,7 @@ from hgpscale.cli import app
 from hgpscale.errors import CubeError
 from hgpscale.testing import make_cohort
 
-COMMANDS = ("demo", "check", "extract", "status", "verify", "pack", "export", "import-table")
+COMMANDS = ("demo", "cohort", "check", "extract", "status", "verify", "pack", "export", "import-table")
 
 
 def run(*arguments: object) -> Result:

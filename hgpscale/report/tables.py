@@ -56,14 +56,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 
 
 @contextmanager
-def counter(what: str) -> Iterator[Callable[[int, int], None]]:
+def counter(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Show a bar while `what` is counted, if stderr is a terminal; yields what is called with done and total."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(what))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("")
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

@@ -55,6 +55,11 @@ def cohort(*rows: tuple[Any, ...], source: str = "cohort.csv", **columns: list[A
     return Cohort(source=source, rows=tuple(built), columns=table)
 
 
+def with_regions(settings: Settings, *names: str) -> Settings:
+    """Return settings that ask for the lesion and other regions."""
+    return settings.model_copy(update={"regions": {"lesion": None, **dict.fromkeys(names, 3.0)}})
+
+
 def record(
     lesion: str,
     segmentation: str,

@@ -239,7 +239,7 @@ def _other_chunks(path: Path) -> None:
         (_zarr_array, "not an hgpscale cube"),
         (_broken_json, "not an hgpscale cube"),
         (_strange_json, "not an hgpscale cube"),
-        (_future_layout, "has cube layout 99 .* knows layout 2"),
+        (_future_layout, "has cube layout 99 .* knows layout 3"),
         (_other_setting, "its zarr.json was altered, its checksum differs"),
         (_lost_array, "'firstorder' is missing"),
         (_lost_column, "'centre' is missing"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from cube_cases import BROKEN, FLAT, SMALL, cohort, files, record, write
+from cube_cases import BROKEN, FLAT, SMALL, cohort, files, record, with_regions, write
 
 from hgpscale.cube import CubeStatus, export, open_cube, status
 from hgpscale.errors import CubeError, CubeWriteError
@@ -95,11 +95,11 @@ def test_shape_alone_can_be_selected(single: Path) -> None:
     assert [list(batch.columns) for batch in shape.batches(5)] == [FEATURES[:1]]
 
 
-def test_regions_are_prefixes(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hgpscale.contents.REGIONS", ("lesion", "rim"))
+def test_regions_are_prefixes(single: Path) -> None:
+    wider = with_regions(SMALL, "rim")
     path = single.with_name("rim.zarr")
-    made = record(ODD[0], "default")
-    write(path, SINGLE, [made])
+    made = record(ODD[0], "default", wider)
+    write(path, SINGLE, [made], wider)
     frame = open_cube(path).hgp.to_frame()
     assert list(frame.columns[-6:]) == FEATURES + [f"rim__{name}" for name in FEATURES]
     assert frame.loc[0, "rim__original_shape_MeshVolume"] == made.values["rim", "original", "shape"][0]

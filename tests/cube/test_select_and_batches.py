@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
-from cube_cases import BROKEN, FLAT, cohort, record, write
+from cube_cases import BROKEN, FLAT, cohort, record, with_regions, write
 from zarr.storage import LocalStore
 
 from hgpscale.catalog import FAMILIES
@@ -533,11 +533,11 @@ def test_one_rater_agrees_with_nobody(cube: xr.Dataset, one: str) -> None:
         part.hgp.icc()
 
 
-def test_regions_are_prefixes_of_agreement_and_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hgpscale.contents.REGIONS", ("lesion", "rim"))
+def test_regions_are_prefixes_of_agreement_and_batches(tmp_path: Path) -> None:
+    wider = with_regions(SETTINGS, "rim")
     rows = [(lesion, rater) for lesion in "abcd" for rater in ("RAD", "AI")]
-    records = [record(*row, SETTINGS) for row in rows]
-    cube = open_cube(write(tmp_path / "c.zarr", cohort(*rows), records, SETTINGS))
+    records = [record(*row, wider) for row in rows]
+    cube = open_cube(write(tmp_path / "c.zarr", cohort(*rows), records, wider))
     names = [*FLAT_NAMES, *(f"rim__{name}" for name in FLAT_NAMES)]
     found = cube.hgp.icc()
     assert list(found.index) == names

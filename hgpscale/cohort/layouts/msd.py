@@ -1,0 +1,35 @@
+"""The Medical Segmentation Decathlon: Task03_Liver and Task08_HepaticVessel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from hgpscale.cohort.layouts.found import Found, Layout, LeftOut, Options, Outline
+from hgpscale.errors import ManifestError
+
+_TUMOUR = ("cancer", "tumour", "tumor")
+
+
+def _find(root: Path, options: Options) -> Iterator[Found | LeftOut]:
+    path = root / "dataset.json"
+    try:
+        dataset = json.loads(path.read_text(encoding="utf-8"))
+        names = {str(name).lower(): int(value) for value, name in dataset["labels"].items()}
+        cases = [(root / case["image"], root / case["label"]) for case in dataset["training"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(
+            f"{path}: expected a task's dataset.json with 'labels' and 'training' ({type(error).__name__}: {error}); "
+            "give the folder of the task, such as Task03_Liver"
+        ) from error
+    tumour = next((names[name] for name in _TUMOUR if name in names), None)
+    if tumour is None:
+        raise ManifestError(f"{path}: expected a label named {' or '.join(_TUMOUR)}, found {', '.join(names)}")
+    for image, mask in sorted(cases):
+        # Task08 has no liver: its other label is the vessels.
+        liver = mask if "liver" in names else None
+        yield Found(mask.name.partition(".")[0], image, (Outline(mask, label=tumour),), liver)
+
+
+MSD = Layout("msd", "Medical Segmentation Decathlon: Task03_Liver or Task08_HepaticVessel with dataset.json", _find)
