@@ -138,7 +138,7 @@ def test_status_counts(raters: Path) -> None:
     assert found.files == len(content)
     assert found.bytes == sum(map(len, content.values()))
     assert found.settings == SMALL
-    assert found.versions["layout"] == "2"
+    assert found.versions["layout"] == "3"
     assert found.versions["shape"] == "1"
     assert {("done in part", "1"), ("failed", "1")} <= set(found.table())
 
