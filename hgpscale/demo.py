@@ -164,7 +164,8 @@ def _command(name: str) -> str:
     """Return how to call a program of this environment from the user's shell, whose PATH may lack it."""
     ours = Path(sys.executable).with_name(name)
     found = shutil.which(name)
-    if found and ours.exists() and Path(found).samefile(ours):
+    # By its folder: a virtual environment's python is a link to another, which has not its packages.
+    if found and ours.exists() and Path(found).parent.samefile(ours.parent):
         return name
     if ours.exists():
         return shlex.quote(str(ours))

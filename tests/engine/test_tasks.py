@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from hgpscale.cohort import read_outlines
 from hgpscale.contents import Contents
-from hgpscale.engine import tasks
+from hgpscale.engine import outlined
 from hgpscale.engine.tasks import LesionTask, PreparedLesion, ScanTask, extract_prepared, read_scan
 from hgpscale.prepare.scan import scan_statistics
 from hgpscale.record import Record
@@ -279,7 +279,7 @@ def test_a_label_map_is_read_once_for_its_lesions(image: Path, tmp_path: Path, m
         read.append(path)
         return read_outlines(path, *rest)
 
-    monkeypatch.setattr(tasks, "read_outlines", counted)
+    monkeypatch.setattr(outlined, "read_outlines", counted)
     lesions = tuple(LesionTask(str(label), "RAD", str(mask), label) for label in (1, 2))
     items = read_scan(ScanTask(str(image), lesions), Settings())
     assert [item.cut.plan.label for item in items if isinstance(item, PreparedLesion)] == [1, 2]
