@@ -337,7 +337,11 @@ class Settings(BaseModel):
             return settings
         if isinstance(settings, Mapping):
             return cls.from_parameters(settings)
-        return cls.read(PRESETS / f"{settings}.yaml" if str(settings) in presets() else settings)
+        if str(settings) in presets():
+            return cls.read(PRESETS / f"{settings}.yaml")
+        if not Path(settings).suffix and not Path(settings).exists():
+            raise SettingsError(f"{settings}: is neither a parameter file nor a preset ({', '.join(presets())})")
+        return cls.read(settings)
 
     def to_parameters(self) -> dict[str, Any]:
         """Return the content of a pyradiomics parameter file that says the same; `from_parameters` reads it back."""

@@ -25,6 +25,7 @@ def warm_up() -> None:
     from hgpscale.kernels.reduce import occurring, sum_level_pairs, sum_pairs, sum_sizes
     from hgpscale.kernels.statistics import central_sums, deviation_between, order_statistics
     from hgpscale.kernels.surface import corners_by_plane, count_cubes, row_sums, surface_points
+    from hgpscale.kernels.surface_distance import crossing_distance
     from hgpscale.kernels.wavelet import convolve
 
     values, levels, one = np.arange(8.0), np.array([1]), np.ones(1)
@@ -46,6 +47,7 @@ def warm_up() -> None:
     row_sums(mask[0])
     count_cubes(mask)
     corners_by_plane(surface_points(mask), 0)
+    crossing_distance(np.arange(8.0).reshape(2, 2, 2), 3.5, (1.0, 1.0, 1.0))
     longest_distance(np.zeros((2, 3)), np.zeros(2, dtype=np.int64))
     at = np.zeros(1)
     interpolate_points(np.ones((2, 2, 2)), (0, 0, 0), (2, 2, 2), np.zeros((1, 3)))

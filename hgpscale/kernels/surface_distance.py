@@ -7,6 +7,7 @@ along the others by the lower envelope of parabolas (Felzenszwalb and Huttenloch
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,8 @@ from hgpscale.kernels.jit import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    _OfRows = Callable[[NDArray[np.float64], float, float, NDArray[np.float64]], None]
 
 
 def crossing_distance(
@@ -49,13 +52,13 @@ def crossing_distance(
 
 
 def _along(
-    values: NDArray[np.float64], axis: int, function: object, threshold: float, step: float
+    values: NDArray[np.float64], axis: int, function: _OfRows, threshold: float, step: float
 ) -> NDArray[np.float64]:
     """Call a kernel of rows on the lines along one axis."""
     lines = np.ascontiguousarray(np.moveaxis(values, axis, -1))
     out = np.empty_like(lines)
     length = lines.shape[-1]
-    function(lines.reshape(-1, length), threshold, step, out.reshape(-1, length))  # type: ignore[operator]
+    function(lines.reshape(-1, length), threshold, step, out.reshape(-1, length))
     return np.moveaxis(out, -1, axis)
 
 

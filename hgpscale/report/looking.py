@@ -216,6 +216,7 @@ def _of_scan(
 
 def _read(row: LesionRow, image: Geometry, files: dict[Path, Outlines | HgpscaleError], settings: Settings) -> _Read:
     # Here, not above: it loads the compiler of the kernels, which --help needs not.
+    from hgpscale.prepare.resample import nearest
     from hgpscale.prepare.roi import choose_label, select
 
     if row.mask not in files:
@@ -230,21 +231,8 @@ def _read(row: LesionRow, image: Geometry, files: dict[Path, Outlines | Hgpscale
     mask = select(labels, choose_label(labels, label))
     differences = geometry_differences(image, mask.geometry, _TOLERANCE)
     if differences:
-        mask = select(Volume(_resampled(mask, image).array, image), 1)
+        mask = select(Volume(nearest(mask, image), image), 1)
     return _Read(row, replace(mask, geometry=image), "; ".join(differences))
-
-
-def _resampled(mask: Volume, grid: Geometry) -> Volume:
-    import SimpleITK as sitk
-
-    source = Volume(mask.array.astype(np.uint8), mask.geometry, mask.start).to_sitk()
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetSize(grid.size[::-1])
-    resampler.SetOutputSpacing(grid.spacing[::-1])
-    resampler.SetOutputOrigin(grid.origin)
-    resampler.SetOutputDirection(grid.direction)
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor)
-    return Volume.of(resampler.Execute(source))
 
 
 def _around(mask: Volume) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

@@ -152,4 +152,6 @@ def test_settings_with_regions_survive_their_file_and_those_without_stay_pyradio
     assert Settings.from_parameters(chosen.to_parameters()) == chosen
     assert list(chosen.regions) == ["lesion", "rim", "margin"]
     assert chosen.reach == 4
+    with pytest.raises(SettingsError, match="hgp-mr: is neither a parameter file nor a preset"):
+        Settings.of("hgp-mr")
     assert not {"regions", "airThreshold"} & Settings().to_parameters()["setting"].keys()
