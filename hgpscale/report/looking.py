@@ -247,12 +247,15 @@ def _liver(row: LesionRow, image: Geometry, livers: dict[tuple[Path, str], Volum
     """Return the liver's mask, or why there is none; empty where the manifest names none."""
     if row.liver is None:
         return ""
+    from hgpscale.prepare.resample import nearest
+
     key = row.liver, row.liver_roi
     if key not in livers:
         try:
             liver = read_outlines(row.liver, image, hashed=False).organ(row.liver_roi)
             differences = geometry_differences(image, liver.geometry, _TOLERANCE)
-            livers[key] = f"liver mask on another grid: {'; '.join(differences)}" if differences else liver
+            # Extraction takes it by nearest voxel too, so the bands that are drawn are those that are measured.
+            livers[key] = Volume(nearest(liver, image), image) if differences else liver
         except HgpscaleError as error:
             livers[key] = f"liver mask not used: {error}"
     return livers[key]
