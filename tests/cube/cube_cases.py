@@ -128,16 +128,18 @@ class Killed(Exception):  # noqa: N818 (it stands for no error)
 class DyingStore(LocalStore):  # type: ignore[misc]
     """A local store in which, after `left` writes, each write fails with `error` and leaves a torn file.
 
-    A store that died once stays dead: other writes of the same call may be under way.
+    The first write of the array `at` fails too. A store that died once stays dead: other writes of the same call may
+    be under way.
     """
 
     left: ClassVar[float] = float("inf")
+    at: ClassVar[str | None] = None
     error: ClassVar[Exception] = Killed()
     dead = False
 
     def _write_or_die(self, key: str) -> None:
         cls = type(self)
-        if cls.left <= 0 or self.dead:
+        if cls.left <= 0 or self.dead or key.partition("/")[0] == cls.at:
             self.dead = isinstance(self.error, Killed)
             torn = (self.root / key).with_suffix(".0123.partial")
             torn.parent.mkdir(parents=True, exist_ok=True)

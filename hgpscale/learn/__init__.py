@@ -1,0 +1,1 @@
+"""Models of growth patterns: from a cube to validated predictions."""
