@@ -78,10 +78,10 @@ class ComBat(TransformerMixin, BaseEstimator):
     its rows less one (1 where that is 0), and iterations end at a relative change of 1e-4.
 
     Of a feature only known values count: NaN stay NaN. A weight counts as that many equal rows. A feature passes
-    unchanged where it is constant, varies in no centre, or is known from fewer than two centres. With a single feature
-    to harmonise nothing can be drawn together: its plain shifts and scales are taken out. Rows with an unknown
-    covariate are left out of the fit, and have the covariate's mean in `transform`; a constant covariate explains
-    nothing.
+    unchanged where it is constant, varies in no centre, is known from fewer than two centres, or has a variance that
+    overflows. With a single feature to harmonise nothing can be drawn together: its plain shifts and scales are taken
+    out. Rows with an unknown covariate are left out of the fit, and have the covariate's mean in `transform`; a
+    constant covariate explains nothing.
 
     """
 
@@ -138,7 +138,8 @@ class ComBat(TransformerMixin, BaseEstimator):
         self.gamma_ = np.full((len(self.batches_), n_feature), np.nan)
         self.delta_ = np.full_like(self.gamma_, np.nan)
         if len(self.batches_) > 1 and n_feature:
-            self._learn(values[usable], covariates[usable], codes[usable], weight[usable])
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._learn(values[usable], covariates[usable], codes[usable], weight[usable])
         return self
 
     def transform(self, X: ArrayLike) -> Array:  # noqa: N803
@@ -246,7 +247,7 @@ class ComBat(TransformerMixin, BaseEstimator):
         rest = (centred - design @ beta) * (w > 0)
         variance = (w * rest**2).sum(axis=0) / np.maximum(total, 1)
         magnitude = np.abs(np.where(w > 0, values, 0)).max(axis=0)
-        known = (counts.sum(axis=0) > 1) & (variance > (_ROUNDING * magnitude) ** 2)
+        known = (counts.sum(axis=0) > 1) & (variance > (_ROUNDING * magnitude) ** 2) & np.isfinite(variance)
         if not known.any():
             return
         k = len(self.batches_)

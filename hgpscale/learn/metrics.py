@@ -99,9 +99,9 @@ def binary_metrics(y: ArrayLike, probability: ArrayLike, weight: ArrayLike | Non
 
     """
     truth, p, w = _binary(y, probability, weight)
-    positive, said = truth == 1, p >= 0.5
-    sensitivity = _ratio(w[positive & said].sum(), w[positive].sum())
-    specificity = _ratio(w[~positive & ~said].sum(), w[~positive].sum())
+    positive, said = truth == 1, np.where(np.isnan(p), np.nan, p >= 0.5)
+    sensitivity = _ratio((w * said)[positive].sum(), w[positive].sum())
+    specificity = _ratio((w * (1 - said))[~positive].sum(), w[~positive].sum())
     slope, intercept = calibration(truth, p, w)
     return {
         "auc": auc(truth, p, w),
@@ -148,7 +148,7 @@ def class_metrics(y: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
     of_truth = np.clip(p[np.arange(len(truth)), truth], np.finfo(np.float64).eps, None)
     return {
         "balanced_accuracy": float(np.mean([right[truth == k].mean() for k in np.unique(truth)])),
-        "log_loss": float(-np.log(of_truth).mean()),
+        "log_loss": float(-np.log(of_truth).mean()) + 0.0,  # not -0.0
         "auc": float(np.mean([auc(truth == k, p[:, k]) for k in range(p.shape[1])])),
     }
 
@@ -240,11 +240,11 @@ def auc(y: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> floa
 
     """
     truth, s, w = _binary(y, score, weight)
-    if not np.isfinite(s).all():
+    if not s.size or np.isnan(s).any():
         return float("nan")
     order = np.argsort(s)
-    first = np.flatnonzero(np.diff(s[order], prepend=-np.inf) != 0)
-    ones, noughts = (np.add.reduceat((w * (truth == k))[order], first) if len(s) else np.zeros(0) for k in (1, 0))
+    first = np.flatnonzero(np.append(True, s[order][1:] != s[order][:-1]))
+    ones, noughts = (np.add.reduceat((w * (truth == k))[order], first) for k in (1, 0))
     below = np.cumsum(noughts) - noughts / 2
     return _ratio((ones * below).sum(), ones.sum() * noughts.sum())
 
@@ -350,7 +350,7 @@ def roc_points(y: ArrayLike, probability: ArrayLike) -> Roc:
     if not 0 < truth.sum() < len(truth):
         return Roc(np.zeros(0), np.zeros(0), np.zeros(0))
     order = np.argsort(-p, kind="stable")
-    last = np.flatnonzero(np.diff(p[order], append=-np.inf) != 0)
+    last = np.flatnonzero(np.append(p[order][1:] != p[order][:-1], True))
     true, false = np.cumsum(truth[order])[last], np.cumsum(1 - truth[order])[last]
     return Roc(
         np.concatenate([[0.0], false / false[-1]]),

@@ -259,11 +259,11 @@ def read_splits(path: str | Path, patients: ArrayLike) -> list[Split]:
     ------
     LearnError
         The file cannot be read, a column is unknown, repeated or without its other side, an id is not in `patients`
-        (ids match exactly), or a patient is on both sides of a split.
+        (ids match exactly, but for spaces around them), or a patient is on both sides of a split.
 
     """
     path = Path(path)
-    ids = _ids(patients)
+    ids = np.array([name.strip() for name in _ids(patients)], dtype=object)
     columns = _columns(path)
     unknown = sorted({cell for cells in columns.values() for cell in cells} - set(ids))
     if unknown:

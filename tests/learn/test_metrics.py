@@ -119,6 +119,8 @@ def test_one_class_and_no_rows_are_undefined() -> None:
     found = binary_metrics([1, 1], [0.2, 0.7])
     assert {name for name, value in found.items() if not math.isnan(value)} == {"sensitivity", "brier"}
     assert found["sensitivity"] == 0.5
+    assert all(map(math.isnan, binary_metrics([0, 1, 0, 1], [math.nan, 0.5, 0.2, math.nan]).values()))
+    assert auc([0, 0, 1, 1], [-math.inf, 2, 2, math.inf]) == 0.875
     for found in (binary_metrics([], []), class_metrics([], np.zeros((0, 3))), number_metrics([], [], [], [])):
         assert all(map(math.isnan, found.values()))
     assert all(map(math.isnan, composition_metrics(np.zeros((0, 3)), np.zeros((0, 3))).values()))

@@ -152,8 +152,8 @@ def test_written_splits_come_back(tmp_path_factory: pytest.TempPathFactory, coho
     assert read_splits(path, patient) == splits
 
 
-def test_ids_with_commas_and_quotes_come_back(tmp_path: Path) -> None:
-    patient = ['a,"b"', "c d", "1"]
+def test_ids_with_commas_quotes_and_spaces_come_back(tmp_path: Path) -> None:
+    patient = ['a,"b"', "c d ", "1"]
     split = Split("one_way", np.array([0, 2]), np.array([1]))
     write_splits(tmp_path / "s.csv", [split], patient)
     assert read_splits(tmp_path / "s.csv", patient) == [split]
