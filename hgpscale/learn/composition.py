@@ -163,6 +163,9 @@ class HurdleComposition(BaseEstimator):
     after it was learned; one row that is uniformly distributed is added, so that few rows do not claim certainty.
     A lesion is pure where d is within 1e-6 of 0 or 1.
 
+    ``SGDClassifier(average=True)`` forgets its intercept at each `partial_fit`, in scikit-learn 1.9 at least: use it
+    with ``fit_intercept=False`` and a column of ones.
+
     Examples
     --------
     >>> import numpy as np

@@ -85,7 +85,7 @@ def _composed(y: Any) -> Any:
 
 
 def sgd(**options: Any) -> SGDClassifier:
-    return SGDClassifier(loss="log_loss", average=True, learning_rate="constant", eta0=0.05, random_state=0, **options)
+    return SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01, random_state=0, **options)
 
 
 def planted(n: int, seed: int, columns: int = 4) -> tuple[Array, Array]:
@@ -274,7 +274,9 @@ def test_batches_that_lack_classes_come_to_the_same_counts() -> None:
     for one, other in ((model.gate_, whole.gate_), (model.between_, whole.between_), (model.rest_, whole.rest_)):
         np.testing.assert_allclose(one.mass_, other.mass_)
         assert one.rows_ == other.rows_
-    assert model.hurdle(X).pure_desmoplastic[Y[:, 0] == 1].mean() > 0.5
+    pure = Y[:, 0] == 1
+    found = model.hurdle(X).pure_desmoplastic
+    assert found[pure].mean() > 1.5 * found[~pure].mean()
 
 
 def test_a_classifier_that_cannot_go_on_has_no_partial_fit() -> None:
