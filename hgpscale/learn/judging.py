@@ -12,7 +12,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from hgpscale.errors import LearnError
+from hgpscale.errors import EngineError, LearnError
 from hgpscale.learn.filters import RobustScaling
 from hgpscale.learn.fitting import Options, fit_model
 from hgpscale.learn.samples import lesion_weight
@@ -124,13 +124,18 @@ def _each(
     if client is None:
         yield from ((i, judge(study, split, options)) for i, split in enumerate(splits))
         return
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     there = client.scatter(study, broadcast=True, hash=False)
     futures = {client.submit(judge, there, split, options, pure=False): i for i, split in enumerate(splits)}
     with _cancelled_at_the_end(client, futures):
-        for future, judged in as_completed(futures, with_results=True):
-            yield futures[future], judged
+        try:
+            for future, judged in as_completed(futures, loop=client.loop, with_results=True):
+                yield futures[future], judged
+        except KilledWorker as error:
+            raise EngineError(
+                f"a worker died while it judged a split: {error}; if it ran out of memory, use fewer workers"
+            ) from error
 
 
 @contextmanager
