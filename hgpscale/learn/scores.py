@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = "NDArray[np.float64]"
 _BOUNDED = (0.0, 1.0)
-_RESAMPLES = 2000
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
