@@ -3,9 +3,9 @@
 Each leaf is also the builtin exception that a caller would catch without knowing hgpscale. A message is one
 line that names the file or lesion, what was expected, what was found and what to do.
 
-`ManifestError`, `SettingsError`, `CubeError` and `LearnError` stop a run before any work (exit status 2).
-`CubeWriteError` and `EngineError` (exit status 2 too) can also come in mid-run: what had arrived is kept, as far as it
-can be written. The others are about one lesion: a run turns them into a `Failure` and goes on (exit status 1).
+`ManifestError`, `SettingsError`, `CubeError`, `LearnError` and `ReportError` stop a run before any work (exit status
+2). `CubeWriteError` and `EngineError` (exit status 2 too) can also come in mid-run: what had arrived is kept, as far as
+it can be written. The others are about one lesion: a run turns them into a `Failure` and goes on (exit status 1).
 """
 
 from __future__ import annotations
@@ -54,6 +54,12 @@ class LearnError(HgpscaleError, ValueError):
     """Data or options that no model can be made or judged of."""
 
     stage = "learn"
+
+
+class ReportError(HgpscaleError, ValueError):
+    """What an evaluation left behind is not there, damaged or of another version, so that no report can be made."""
+
+    stage = "report"
 
 
 class EngineError(HgpscaleError, RuntimeError):

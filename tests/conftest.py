@@ -1,13 +1,15 @@
-"""What all tests share: where real data and the reference are, and a visible reason where they are not."""
+"""What all tests share: where real data, the reference and a browser are, and a visible reason where they are not."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -69,3 +71,23 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str
         return lambda name: tmp_path / name
     folder = f"{request.getfixturevalue('s3_bucket')}/{uuid4().hex}"
     return lambda name: f"{folder}/{name}"
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    """Headless Chromium, without network of its own, that keeps what the console says."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no chromium and chromedriver: see CONTRIBUTING.md")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-component-update",
+        "disable-sync", "no-first-run", f"user-data-dir={tmp_path / 'profile'}",
+    ):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()

@@ -174,7 +174,9 @@ def _joined(first: LesionLook, second: LesionLook) -> LesionLook:
 
 
 @dataclass(frozen=True)
-class _Read:
+class ReadLesion:
+    """One lesion by one rater on the scan's grid; `grid` says how the mask's own differs, empty where it does not."""
+
     row: LesionRow
     mask: Volume
     grid: str
@@ -184,17 +186,17 @@ def _of_scan(
     rows: Sequence[LesionRow], cohort: Cohort, folder: Path, names: Mapping[str, str], settings: Settings
 ) -> Iterator[LesionLook]:
     failures: dict[str, list[str]] = {row.lesion: [] for row in rows}
-    reads: list[_Read] = []
+    reads: list[ReadLesion] = []
     livers: dict[tuple[Path, str], Volume | str] = {}
     try:
         image = open_image(rows[0].image)
         files: dict[Path, Outlines | HgpscaleError] = {}
         for row in rows:
             try:
-                reads.append(_read(row, image.geometry, files, settings))
+                reads.append(read_lesion(row, image.geometry, files, settings))
             except HgpscaleError as error:
                 failures[row.lesion].append(f"{row.segmentation}: {error}")
-        boxes = [_around(read.mask) for read in reads]
+        boxes = [around(read.mask) for read in reads]
         lower = min((box[0][0] for box in boxes), default=0)
         upper = max((box[1][0] for box in boxes), default=0)
         # Whole planes: the air around the patient tells whether these are HU.
@@ -214,7 +216,10 @@ def _of_scan(
         yield look
 
 
-def _read(row: LesionRow, image: Geometry, files: dict[Path, Outlines | HgpscaleError], settings: Settings) -> _Read:
+def read_lesion(
+    row: LesionRow, image: Geometry, files: dict[Path, Outlines | HgpscaleError], settings: Settings
+) -> ReadLesion:
+    """Read the outline of one row; `files` keeps masks that several rows share."""
     # Here, not above: it loads the compiler of the kernels, which --help needs not.
     from hgpscale.prepare.resample import nearest
     from hgpscale.prepare.roi import choose_label, select
@@ -232,10 +237,11 @@ def _read(row: LesionRow, image: Geometry, files: dict[Path, Outlines | Hgpscale
     differences = geometry_differences(image, mask.geometry, _TOLERANCE)
     if differences:
         mask = select(Volume(nearest(mask, image), image), 1)
-    return _Read(row, replace(mask, geometry=image), "; ".join(differences))
+    return ReadLesion(row, replace(mask, geometry=image), "; ".join(differences))
 
 
-def _around(mask: Volume) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+def around(mask: Volume) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return the box of a mask with `CONTEXT_MM` on each side, as far as the scan goes."""
     margins = [int(np.ceil(CONTEXT_MM / step)) for step in mask.geometry.spacing]
     (z0, y0, x0), (z1, y1, x1) = mask.box
     (mz, my, mx), (nz, ny, nx) = margins, mask.geometry.size
@@ -263,8 +269,8 @@ def _liver(row: LesionRow, image: Geometry, livers: dict[tuple[Path, str], Volum
 
 def _look(
     look: LesionLook,
-    mine: Sequence[_Read],
-    reads: Sequence[_Read],
+    mine: Sequence[ReadLesion],
+    reads: Sequence[ReadLesion],
     planes: Volume,
     livers: dict[tuple[Path, str], Volume | str],
     settings: Settings,
@@ -292,7 +298,7 @@ def _look(
     mask = mine[0].mask
     values = planes.crop(*mask.box).array[mask.array]
     p5, p50, p95 = (float(value) for value in np.percentile(values, (5, 50, 95)))
-    boxes = [_around(read.mask) for read in mine]
+    boxes = [around(read.mask) for read in mine]
     lower, upper = np.min([a for a, _ in boxes], axis=0), np.max([b for _, b in boxes], axis=0)
     shown = planes.crop((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
     outlines = [Outline(rater, "rater", box) for rater, box in masks.items()]

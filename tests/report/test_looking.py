@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,25 +124,6 @@ LOOKS = [
     LesionLook(f"L{i}", "P", "C", {"A": volume * 1000.0}, hu=(1, 2, 3), spacing=(1, 1, 1), size=(1, 1, 1), slices=3)
     for i, volume in enumerate((10, 9, 100))
 ] + [LesionLook(EVIL, "P", "C", failures=("A: <script>alert(1)</script>",))]
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no chromium and chromedriver: see CONTRIBUTING.md")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-component-update",
-        "disable-sync", "no-first-run", f"user-data-dir={tmp_path / 'profile'}",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
 
 
 def test_the_page_sorts_and_filters_in_a_browser(browser: Any, tmp_path: Path) -> None:
