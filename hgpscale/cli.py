@@ -117,7 +117,8 @@ def demo(
 ) -> None:
     """Make a small synthetic cohort, extract it, and show the way to your own data.
 
-    Ends with a table, a figure and the commands to go on with. Called again
+    Ends with a table, a figure, the report of a model and the commands to go
+    on with. Called again
     on the same folder, it keeps the scans and does only what is missing.
     """
     from hgpscale.demo import run_demo

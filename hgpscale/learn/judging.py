@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn import config_context
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
@@ -66,8 +67,9 @@ def judge(study: Study, split: Split, options: Options) -> Judged:
         The training rows are all of one class, or of one patient.
 
     """
-    # Again for every split: libraries of scikit-learn are loaded later than a worker sets itself up.
-    with threadpool_limits(limits=1):
+    # One thread, again for every split: libraries of scikit-learn are loaded later than a worker sets itself up.
+    # Values are checked once, where they are read: small fits spend a third of their time on checking them again.
+    with threadpool_limits(limits=1), config_context(assume_finite=True, skip_parameter_validation=True):
         outputs, widths = {}, {}
         selected: dict[str, float] = {}
         for contender in study.contenders:

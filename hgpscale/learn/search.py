@@ -187,7 +187,7 @@ class Search(BaseEstimator):
         seeds = random.randint(2**31 - 1, size=self.n_candidates)
         folds = grouped_folds(whose, strata, n_folds=self.n_folds, seed=int(random.randint(2**31 - 1)))
         tried = []
-        # The values were checked above: hundreds of small fits spend a third of their time on checking them again.
+        # The values were checked above, see `judging.judge`.
         with config_context(assume_finite=True, skip_parameter_validation=True):
             for recipe, seed in zip(recipes, seeds, strict=True):
                 tried.append(rows.cross_validate(recipe, int(seed), folds))
