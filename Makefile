@@ -21,7 +21,7 @@ demo: $(VENV)/.package ## make a synthetic cohort, extract it and show how to go
 	@$(BIN)/hgpscale demo "$(FOLDER)"
 
 test: $(VENV)/.tests ## run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(VENV)/.tests ## kill extracting processes a hundred times at random (20 minutes)
 	@HGPSCALE_SOAK_KILLS=100 $(BIN)/python -m pytest tests/soak $(ARGS)

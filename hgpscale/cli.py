@@ -18,6 +18,8 @@ import typer
 from typer.core import TyperGroup
 
 from hgpscale._version import __version__
+from hgpscale.cli_learn import add_commands
+from hgpscale.cli_options import Cube, Quiet, Workers
 from hgpscale.errors import HgpscaleError
 
 # The base of typer's usage errors; it has a name of its own only in click, which newer versions do without.
@@ -62,7 +64,7 @@ app = typer.Typer(
     name="hgpscale",
     cls=_Commands,
     help="Radiomics of colorectal liver metastases: from CT scans and lesion masks to a feature cube, at any scale.",
-    epilog="New here? Run [bold]hgpscale demo[/bold]. With your own data: check, extract, status, export.",
+    epilog="New here? Run [bold]hgpscale demo[/bold]. With your own data: check, extract, status, evaluate, report.",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     no_args_is_help=False,
@@ -77,10 +79,6 @@ _Manifest = Annotated[
         show_default=False,
     ),
 ]
-_Cube = Annotated[
-    str,
-    typer.Argument(metavar="CUBE", help="Feature cube, a zarr folder or s3://bucket/key.zarr.", show_default=False),
-]
 _BreakLock = Annotated[
     bool, typer.Option("--break-lock", help="Take the cube from another run, which must be known to be gone.")
 ]
@@ -92,11 +90,6 @@ _Settings = Annotated[
         show_default="pyradiomics' defaults",
     ),
 ]
-_Workers = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Worker processes on this machine.", show_default="one a core"),
-]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only failures and errors.")]
 
 
 def _version(wanted: bool) -> None:
@@ -119,12 +112,13 @@ def _start(
 @app.command(epilog="Example: [bold]hgpscale demo demo --workers 2[/bold]")
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to put it; made if it is not there.")] = Path("demo"),
-    workers: _Workers = None,
-    quiet: _Quiet = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
 ) -> None:
     """Make a small synthetic cohort, extract it, and show the way to your own data.
 
-    Ends with a table, a figure and the commands to go on with. Called again
+    Ends with a table, a figure, the report of a model and the commands to go
+    on with. Called again
     on the same folder, it keeps the scans and does only what is missing.
     """
     from hgpscale.demo import run_demo
@@ -171,7 +165,7 @@ def cohort(
         typer.Option(metavar="KEYFILE", help="Replace patients' ids by a hash under this key, 16 bytes or more."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the manifest and its split masks.")] = False,
-    quiet: _Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the manifest of an archive of scans and masks.
 
@@ -255,9 +249,9 @@ def check(
 @app.command(epilog="Example: [bold]hgpscale extract cohort.csv cube.zarr --settings params.yaml --workers 4[/bold]")
 def extract(
     cohort: _Manifest,
-    cube: _Cube,
+    cube: Cube,
     settings: _Settings = None,
-    workers: _Workers = None,
+    workers: Workers = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -281,7 +275,7 @@ def extract(
         ),
     ] = False,
     break_lock: _BreakLock = False,
-    quiet: _Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Extract the features of every lesion of a cohort that the cube does not hold yet.
 
@@ -313,7 +307,7 @@ def extract(
 
 
 @app.command(epilog="Example: [bold]hgpscale status cube.zarr[/bold]")
-def status(cube: _Cube) -> None:
+def status(cube: Cube) -> None:
     """Say how much of a cube is done, pending and failed, and why."""
     from hgpscale.cube import status
     from hgpscale.report.tables import print_status
@@ -323,7 +317,7 @@ def status(cube: _Cube) -> None:
 
 @app.command(epilog="Example: [bold]hgpscale export cube.zarr features.csv[/bold]")
 def export(
-    cube: _Cube,
+    cube: Cube,
     table: Annotated[
         Path, typer.Argument(metavar="TABLE", help="File to write: .csv or .parquet.", show_default=False)
     ],
@@ -344,7 +338,7 @@ def export(
 
 @app.command(epilog="Example: [bold]hgpscale verify cube.zarr --inputs data[/bold]")
 def verify(
-    cube: _Cube,
+    cube: Cube,
     inputs: Annotated[
         Path | None,
         typer.Option(
@@ -377,7 +371,7 @@ def verify(
 
 @app.command(epilog="Example: [bold]hgpscale pack cube.zarr[/bold]")
 def pack(
-    cube: _Cube,
+    cube: Cube,
     packed: Annotated[
         str | None,
         typer.Argument(metavar="PACKED", help="Where to write it.", show_default="CUBE with .packed before .zarr"),
@@ -399,7 +393,7 @@ def import_table(
     table: Annotated[
         Path, typer.Argument(metavar="TABLE", help="Features: .csv, .csv.gz, .gz or .parquet.", show_default=False)
     ],
-    cube: _Cube,
+    cube: Cube,
     id_column: Annotated[str, typer.Option("--id", metavar="COL", help="Column that names the lesion of each row.")],
     patient: Annotated[
         str | None, typer.Option(metavar="COL", help="Column that names the patient.", show_default="--id")
@@ -419,6 +413,9 @@ def import_table(
     from hgpscale.report.cubes import print_imported
 
     print_imported(import_table(table, cube, id_column=id_column, patient=patient, targets=target or ()))
+
+
+add_commands(app)
 
 
 def main() -> None:

@@ -15,8 +15,10 @@ from hgpscale.cohort import check_cohort, read_manifest
 from hgpscale.cube import export, open_cube, status
 from hgpscale.engine import Summary, extract
 from hgpscale.engine.progress import observer
-from hgpscale.errors import SettingsError
+from hgpscale.errors import LearnError, SettingsError
+from hgpscale.learn.evaluating import Plan, evaluate
 from hgpscale.report.figures import overview
+from hgpscale.report.study import write_report
 from hgpscale.report.tables import print_problems, print_summary, print_table
 from hgpscale.settings import Settings
 from hgpscale.testing import make_cohort
@@ -24,12 +26,16 @@ from hgpscale.testing import make_cohort
 SETTINGS = Settings(binWidth=10, resampledPixelSpacing=(1.5, 1.5, 1.5))
 """Resampled, because the two centres have different voxels; narrow bins, because lesions differ by tens of HU."""
 
-_MANIFEST, _PARAMETERS, _CUBE, _TABLE, _FIGURE = (
+PLAN = Plan("multitask", "elastic-net", n_splits=10, strata=("chemotherapy",), permutations=200)
+"""What is evaluated: so few lesions show how a report reads, not that anything can be predicted."""
+
+_MANIFEST, _PARAMETERS, _CUBE, _TABLE, _FIGURE, _RESULTS = (
     "cohort.csv",
     "params.yaml",
     "cube.zarr",
     "features.csv",
     "overview.png",
+    "results",
 )
 _MARKER = ".hgpscale-demo"
 """The file that says that a folder is ours to write to; made before anything else."""
@@ -86,6 +92,7 @@ def run_demo(folder: str | Path, workers: int | None = None, *, quiet: bool = Fa
         )
     export(folder / _CUBE, folder / _TABLE, overwrite=True)
     overview(open_cube(folder / _CUBE), cohort, folder / _FIGURE)
+    report = _report(folder, say)
     if quiet:
         print_summary(summary, quiet=True)
         return summary
@@ -103,7 +110,7 @@ def run_demo(folder: str | Path, workers: int | None = None, *, quiet: bool = Fa
         ("cube", f"{made.bytes / 1e6:.1f} MB in {made.files} files"),
     ]
     print_table((), rows, title="hgpscale demo")
-    say(_farewell(folder))
+    say(_farewell(folder, report))
     return summary
 
 
@@ -130,14 +137,26 @@ def _cohort(folder: Path, say: Callable[[str], None]) -> Path:
     return make_cohort(folder)  # its manifest is written last: a folder that has one is complete
 
 
-def _farewell(folder: Path) -> str:
+def _report(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """Evaluate a model on the cube and write its report; None where too little was extracted to learn from."""
+    say("learning the growth pattern, judged in 10 splits by patient")
+    try:
+        evaluate(folder / _CUBE, PLAN, folder / _RESULTS, workers=1)
+    except LearnError as error:
+        say(f"no report: {error}")
+        return None
+    return write_report(folder / _RESULTS, inputs=folder)
+
+
+def _farewell(folder: Path, report: Path | None) -> str:
+    look = "" if report is None else f"\nand at the report    {_shown(report)}"
     manifest, figure, table = (_shown(folder / name) for name in (_MANIFEST, _FIGURE, _TABLE))
     parameters = shlex.quote(_shown(folder / _PARAMETERS))
     hgpscale, python = _command("hgpscale"), _command("python")
     code = f"import hgpscale; print(hgpscale.open_cube({json.dumps(_shown(folder / _CUBE))}))"
     return f"""
 Look at the figure   {figure}
-and at the table     {table}
+at the table         {table}{look}
 
 Your own data: write a manifest like {manifest}
 (one row a lesion; columns patient, image and mask, and label where a mask has several),
@@ -147,6 +166,8 @@ call it cohort.csv, and put the path of its folder in place of my:
   {hgpscale} extract my/cohort.csv my/cube.zarr --settings {parameters}
   {hgpscale} status my/cube.zarr
   {hgpscale} export my/cube.zarr my/features.csv
+  {hgpscale} evaluate my/cube.zarr --target pure --out my/results
+  {hgpscale} report my/results --inputs my
 
 In Python, here with the demo's cube:
 

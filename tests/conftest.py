@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,22 @@ from hypothesis import HealthCheck, settings
 # Compiling a kernel takes seconds once; that is no reason to call an example slow.
 settings.register_profile("hgpscale", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hgpscale")
+
+# A shell starts background jobs deaf to Ctrl-C, which processes inherit: here it is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Compile the kernels into numba's cache before several processes would each do it, for half a minute."""
+    subprocess.run([sys.executable, "-c", "from hgpscale.kernels import warm_up; warm_up()"], check=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests: of those that run side by side, none shall start last."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
+@pytest.mark.slow
 def test_extract_adds_what_is_new_and_says_so(folder: Path) -> None:
     rows, all_rows = (len(pd.read_csv(folder / name)) for name in ("first.csv", "cohort.csv"))
     assert rows < all_rows

@@ -101,7 +101,7 @@ class ComBat(TransformerMixin, BaseEstimator):
         self.unseen = unseen
         self.tolerance = tolerance
 
-    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> ComBat:  # noqa: N803
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> ComBat:
         """Learn shifts and scales of centres from rows.
 
         Parameters
@@ -142,7 +142,7 @@ class ComBat(TransformerMixin, BaseEstimator):
                 self._learn(values[usable], covariates[usable], codes[usable], weight[usable])
         return self
 
-    def transform(self, X: ArrayLike) -> Array:  # noqa: N803
+    def transform(self, X: ArrayLike) -> Array:
         """Take out what was learnt of each row's centre.
 
         Parameters

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hgpscale.testing.phantoms import GrowthPattern, LiverPhantom, Scanner, liver_phantom, place_lesions
+from hgpscale.testing.models import GrowthPattern, Scanner
+from hgpscale.testing.phantoms import LiverPhantom, liver_phantom, place_lesions
 from hgpscale.volume import Volume
 
 CENTRES = {
@@ -20,9 +21,10 @@ CENTRES = {
 }
 """Scanner of each centre; the second one is the external validation set."""
 
-_GROWTH = ("hgp_desmoplastic", "hgp_replacement", "hgp_pushing")
+GROWTH = ("hgp_desmoplastic", "hgp_replacement", "hgp_pushing")
+"""The manifest's columns of percentages."""
 
-COLUMNS = ("patient", "lesion", "image", "mask", "label", "centre", "split", *_GROWTH, "age", "chemotherapy")
+COLUMNS = ("patient", "lesion", "image", "mask", "label", "centre", "split", *GROWTH, "age", "chemotherapy")
 """Columns of the manifest."""
 
 _PURE = ((100, 0, 0), (0, 100, 0), (0, 0, 100))
@@ -82,11 +84,11 @@ def make_cohort(folder: str | Path, patients: int = 12, seed: int = 0) -> Path:
             # Chemotherapy before surgery goes with desmoplastic growth: the confounder of the real question.
             "chemotherapy": int(rng.uniform() < 0.25 + 0.5 * patterns[0].desmoplastic),
         }
-        _write(phantom.image, folder / str(patient["image"]))
+        write_volume(phantom.image, folder / str(patient["image"]))
         masks = _write_masks(phantom, str(patient["patient"]), folder, label_map=number % 4 == 1)
         for i, (scores, (mask, label)) in enumerate(zip(percentages, masks, strict=True)):
             lesion = f"{patient['patient']}_L{i + 1}"
-            growth = dict(zip(_GROWTH, scores, strict=True))
+            growth = dict(zip(GROWTH, scores, strict=True))
             rows.append({**patient, "lesion": lesion, "mask": mask, "label": label, **growth})
     manifest = folder / "cohort.csv"
     with manifest.open("w", encoding="utf-8", newline="") as file:
@@ -107,16 +109,24 @@ def _write_masks(phantom: LiverPhantom, patient: str, folder: Path, *, label_map
     """Write the lesions' outlines; return the file and label of each, no label where the file has one lesion."""
     if label_map:
         name = f"masks/{patient}.nii.gz"
-        _write(phantom.labels, folder / name)
+        write_volume(phantom.labels, folder / name)
         return [(name, i + 1) for i in range(len(phantom.lesions))]
     names = [f"masks/{patient}_L{i + 1}.nii.gz" for i in range(len(phantom.lesions))]
     for i, name in enumerate(names):
         mask = (phantom.labels.array == i + 1).astype(np.uint8)
-        _write(Volume(mask, phantom.labels.geometry), folder / name)
+        write_volume(Volume(mask, phantom.labels.geometry), folder / name)
     return [(name, None) for name in names]
 
 
-def _write(volume: Volume, path: Path) -> None:
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write an image, compressed.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+
+    """
     import SimpleITK as sitk
 
     try:

@@ -18,104 +18,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi, prod
-from typing import TYPE_CHECKING, Any
+from math import pi
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hgpscale.testing.models import (
+    AIR,
+    AORTA,
+    BONE,
+    BOWEL,
+    CORE,
+    FAT,
+    LIVER,
+    MUSCLE,
+    VESSEL,
+    GrowthPattern,
+    LesionModel,
+    Scanner,
+)
 from hgpscale.volume import Geometry, Index, Vector, Volume
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
     from numpy.typing import NDArray
 
-AIR, FAT, MUSCLE, BOWEL, BONE, AORTA, VESSEL = -1000.0, -100.0, 55.0, 20.0, 250.0, 150.0, 165.0
-LIVER, CORE, NECROSIS, CAPSULE, COMPRESSED = 110.0, 65.0, 45.0, 145.0, 130.0
-"""Mean HU of the tissues, portal venous phase."""
-
-FIELD_OF_VIEW: Vector = (132.0, 224.0, 224.0)
-"""Edges ``(z, y, x)`` in mm of the box that is scanned."""
-
 LIVER_CENTRE: Vector = (66.0, 100.0, 96.0)
 LIVER_RADII: Vector = (62.0, 70.0, 78.0)
 """Centre and semi-axes ``(z, y, x)`` in mm of the liver; positions are relative to the box's corner."""
 
 _FWHM = 2.3548  # full width at half maximum of a Gaussian of standard deviation 1
-_CAPSULE_MM = 2.5
-_INFILTRATION_MM = 2.5
-_BLURRED_MM = 1.0
-_COMPRESSED_MM = 4.0
-
-
-@dataclass(frozen=True)
-class GrowthPattern:
-    """Fractions of a lesion's interface that grow in each way; they sum to 1."""
-
-    desmoplastic: float = 0.0
-    replacement: float = 0.0
-    pushing: float = 0.0
-
-    def __post_init__(self) -> None:
-        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-9:
-            raise ValueError(f"fractions of the interface must be >= 0 and sum to 1, found {self.fractions}")
-
-    @property
-    def fractions(self) -> tuple[float, float, float]:
-        """Desmoplastic, replacement and pushing, in this order."""
-        return self.desmoplastic, self.replacement, self.pushing
-
-
-@dataclass(frozen=True)
-class LesionModel:
-    """An ellipsoid whose axes are the scan's.
-
-    Attributes
-    ----------
-    centre
-        ``(z, y, x)`` in mm from the scanned box's corner.
-    radii
-        Semi-axes ``(z, y, x)`` in mm.
-    pattern
-        How its interface grows.
-
-    """
-
-    centre: Vector
-    radii: Vector
-    pattern: GrowthPattern
-
-    @property
-    def volume(self) -> float:
-        """Volume in mm3."""
-        return ellipsoid_volume(self.radii)
-
-
-@dataclass(frozen=True)
-class Scanner:
-    """How a centre scans and reconstructs.
-
-    Attributes
-    ----------
-    spacing
-        Distance of voxel centres ``(z, y, x)`` in mm.
-    noise
-        Standard deviation of the noise in HU.
-    kernel
-        Full width at half maximum in mm of the reconstruction kernel: it blurs the anatomy and correlates the noise;
-        0: neither.
-
-    """
-
-    spacing: Vector = (2.5, 1.4, 1.4)
-    noise: float = 9.0
-    kernel: float = 2.0
-
-    @property
-    def geometry(self) -> Geometry:
-        """Grid that covers `FIELD_OF_VIEW`."""
-        size: Any = tuple(round(edge / step) for edge, step in zip(FIELD_OF_VIEW, self.spacing, strict=True))
-        z, y, x = (step / 2 for step in self.spacing)
-        return Geometry(size, self.spacing, (x, y, z), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -139,11 +71,6 @@ class LiverPhantom:
     labels: Volume
     liver: Volume
     lesions: tuple[LesionModel, ...]
-
-
-def ellipsoid_volume(radii: Vector) -> float:
-    """Return ``4/3 pi a b c``."""
-    return 4 / 3 * pi * prod(radii)
 
 
 def place_lesions(
@@ -203,11 +130,80 @@ def liver_phantom(lesions: Sequence[LesionModel], scanner: Scanner, rng: np.rand
         A lesion leaves the liver or overlaps another.
 
     """
-    geometry = scanner.geometry
-    grid = _grid(geometry)
+    grid = _grid(scanner.geometry)
     liver = _depth(grid, LIVER_CENTRE, LIVER_RADII) <= 0
+    return _scan(_abdomen(grid, liver, scanner, rng), liver, scanner.geometry, lesions, scanner, rng)
+
+
+def liver_block(
+    lesions: Sequence[LesionModel], scanner: Scanner, edges: Vector, rng: np.random.Generator, liver: float = LIVER
+) -> LiverPhantom:
+    """Scan a box of nothing but liver with lesions: what surrounds a lesion, in a hundredth of an abdomen's time.
+
+    Parameters
+    ----------
+    lesions
+        At most 255, inside the box, not touching each other.
+    scanner
+        Grid, noise and blur.
+    edges
+        ``(z, y, x)`` in mm of the box.
+    rng
+        Source of all randomness: equal generators give equal voxels.
+    liver
+        Its mean HU.
+
+    Raises
+    ------
+    ValueError
+        A lesion leaves the box or overlaps another.
+
+    """
+    geometry = scanner.grid(edges)
+    for number, lesion in enumerate(lesions, start=1):
+        if any(not r <= c <= edge - r for c, r, edge in zip(lesion.centre, lesion.radii, edges, strict=True)):
+            raise ValueError(f"lesion {number} leaves the liver")
+    hu = _parenchyma(geometry.size, scanner.spacing, rng) + (liver - LIVER)
+    return _scan(hu, np.ones(geometry.size, np.bool_), geometry, lesions, scanner, rng)
+
+
+def outline(
+    lesion: LesionModel, geometry: Geometry, rng: np.random.Generator, *, grown: float, shifted: float, uneven: float
+) -> NDArray[np.bool_]:
+    """Return a lesion's voxels as a rater would draw them.
+
+    Parameters
+    ----------
+    lesion
+        Its ellipsoid is the truth.
+    geometry
+        Grid to draw on.
+    rng
+        Source of all randomness.
+    grown
+        mm by which the rater draws too large; negative: too small.
+    shifted
+        Standard deviation in mm, along each axis, by which the outline is displaced.
+    uneven
+        Standard deviation in mm of bumps and dents, correlated over 8 mm.
+
+    """
+    centre = _vector(np.array(lesion.centre) + shifted * rng.standard_normal(3))
+    bumps = uneven * correlated_noise(geometry.size, geometry.spacing, 8.0, rng)
+    return _depth(_grid(geometry), centre, lesion.radii) <= grown + bumps
+
+
+def _scan(
+    hu: NDArray[np.float64],
+    liver: NDArray[np.bool_],
+    geometry: Geometry,
+    lesions: Sequence[LesionModel],
+    scanner: Scanner,
+    rng: np.random.Generator,
+) -> LiverPhantom:
+    """Grow the lesions into the scene `hu` and scan it."""
+    grid = _grid(geometry)
     labels = np.zeros(geometry.size, np.uint8)
-    hu = _abdomen(grid, liver, scanner, rng)
     for number, lesion in enumerate(lesions, start=1):
         depth = _depth(grid, lesion.centre, lesion.radii)
         inside = depth <= 0
@@ -330,18 +326,21 @@ def _grow(
 ) -> NDArray[np.float64]:
     """Return `hu` with the lesion in it; only voxels near the lesion change."""
     size = depth.shape
-    texture = correlated_noise(size, spacing, 5.0, rng)
-    tongues = _INFILTRATION_MM * correlated_noise(size, spacing, 5.0, rng)
+    look = lesion.appearance
+    texture = look.texture * correlated_noise(size, spacing, 5.0, rng)
+    tongues = look.infiltration_mm * correlated_noise(size, spacing, 5.0, rng)
     desmoplastic, replacement, pushing = sectors
     necrotic = np.clip((-depth - 6) / 8, 0, 1)  # larger lesions die in the middle
-    core = CORE + (NECROSIS - CORE) * necrotic + 6 * texture
+    core = look.core + (look.necrosis - look.core) * necrotic + texture
     border = np.where(replacement, depth + tongues, depth)
-    width = np.where(replacement, _BLURRED_MM, 0.3)
+    width = np.where(replacement, look.blurred_mm, 0.3)
     tumour = 1 / (1 + np.exp(np.clip(border / width, -30, 30)))
-    outside = hu + (COMPRESSED - LIVER) * np.where(pushing & (depth > 0), np.exp(-depth.clip(0) / _COMPRESSED_MM), 0)
-    capsule = np.where(desmoplastic & (depth > -_CAPSULE_MM) & (depth <= 0), 1.0, 0.0)
-    grown = tumour * core + (1 - tumour) * outside
-    return grown + capsule * (CAPSULE - grown)
+    inside, outside = look.capsule_mm
+    fading = np.exp(-depth.clip(0) / look.compressed_mm)
+    around = hu + look.compression * np.where(pushing & (depth > 0), fading, 0)
+    capsule = np.where(desmoplastic & (depth > -inside) & (depth <= outside), 1.0, 0.0)
+    grown = tumour * core + (1 - tumour) * around
+    return grown + capsule * (look.capsule - grown)
 
 
 def _abdomen(
@@ -362,11 +361,15 @@ def _abdomen(
     for centre, radii, value in tubes:
         ellipse = ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 <= 1
         hu = np.where(ellipse, value, hu)
+    return np.where(liver, _parenchyma(size, spacing, rng), hu)
+
+
+def _parenchyma(size: Index, spacing: Vector, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the HU of liver with vessels."""
     parenchyma = LIVER + 5 * correlated_noise(size, spacing, 6.0, rng)
     # The zero levels of two smooth fields meet in branching curves.
     first, second = (correlated_noise(size, spacing, 30.0, rng) for _ in range(2))
-    vessel = np.hypot(first, second) < 0.13
-    return np.where(liver, np.where(vessel, VESSEL, parenchyma), hu)
+    return np.where(np.hypot(first, second) < 0.13, VESSEL, parenchyma)
 
 
 def _blur(array: NDArray[np.float64], fwhm: float, spacing: Vector) -> NDArray[np.float64]:
@@ -379,7 +382,11 @@ def _blur(array: NDArray[np.float64], fwhm: float, spacing: Vector) -> NDArray[n
         taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
         padding = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
         padded = np.moveaxis(np.pad(array, padding, mode="edge"), axis, 0)
+        blurred: NDArray[np.float64] = np.zeros_like(array)
+        total: NDArray[np.float64] = np.moveaxis(blurred, axis, 0)
         n = array.shape[axis]
-        total: NDArray[np.float64] = sum(tap * padded[i : i + n] for i, tap in enumerate(taps / taps.sum()))
-        array = np.moveaxis(total, 0, axis)
-    return np.ascontiguousarray(array)
+        for plane in range(total.shape[1]):  # one fits into the processor's cache
+            for i, tap in enumerate(taps / taps.sum()):
+                total[:, plane] += tap * padded[i : i + n, plane]
+        array = blurred
+    return array

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import dask
 import numpy as np
 import pandas as pd
+import pytest
 import xarray as xr
 from zarr.storage import LocalStore
 
@@ -119,6 +123,18 @@ def done(cube: xr.Dataset) -> set[tuple[str, ...]]:
     vectors = set(map(tuple, found.to_numpy()))
     assert set(numbers[list(LABELS)].astype(str).itertuples(index=False, name=None)) == vectors
     return vectors
+
+
+@contextmanager
+def in_zarr_s_thread() -> Iterator[None]:
+    """Have zarr read, write and code in the thread of its event loop: for so small chunks others only take time."""
+
+    async def here(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler="synchronous"):
+        patch.setattr(asyncio, "to_thread", here)
+        yield
 
 
 class Killed(Exception):  # noqa: N818 (it stands for no error)

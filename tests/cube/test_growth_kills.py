@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import dask
 import pytest
 import xarray as xr
-from cube_cases import FLAT, SMALL, Killed, cohort, done, fill, record, write
+from cube_cases import FLAT, SMALL, Killed, cohort, done, fill, in_zarr_s_thread, record, write
 from zarr.storage import MemoryStore
 
 from hgpscale.cube import open_cube, schema, store
@@ -97,7 +96,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
     monkeypatch.setattr(
         store, "open_store", lambda path, read_only: DyingMemory(held.cubes.setdefault(path, {}), read_only=read_only)
     )
-    with dask.config.set(scheduler="synchronous"):  # for so small a cube threads only take time
+    with in_zarr_s_thread():
         yield held
 
 
@@ -105,6 +104,7 @@ def labels(cube: xr.Dataset) -> dict[str, list[str]]:
     return {dim: list(cube[dim].values) for dim in schema.LABELS} | {"columns": list(cube.attrs["manifest_columns"])}
 
 
+@pytest.mark.slow
 def test_death_at_any_write_of_a_growth_leaves_the_old_or_the_new_extent_and_no_trace(
     tmp_path: Path, memory: Memory
 ) -> None:
@@ -140,6 +140,7 @@ def test_death_at_any_write_of_a_growth_leaves_the_old_or_the_new_extent_and_no_
     assert all(lesions == 3 for lesions, vectors in seen if vectors > 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("small", "finer"),
     [

@@ -160,6 +160,7 @@ def test_storage_that_refuses_stops_the_run(
     assert status(cube).pending == 6
 
 
+@pytest.mark.slow
 def test_own_workers_end_with_the_run(fakes: None, manifest: Path, cube: Path, tmp_path: Path) -> None:
     fault_table.Cohort(tmp_path, LESIONS_A_SCAN)
     before = set(psutil.Process().children(recursive=True))
@@ -233,6 +234,7 @@ run.extract(sys.argv[1], sys.argv[2], workers=2, on_event=lambda event: print(ty
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to_group", [True, False], ids=["Ctrl-C on a terminal", "signal to the driver"])
 def test_ctrl_c_keeps_what_arrived_and_stops_quietly(
     manifest: Path, cube: Path, tmp_path: Path, to_group: bool

@@ -33,6 +33,7 @@ def client() -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.slow
 def test_extract_kill_resume_verify(s3_bucket: str, client: Client, tmp_path: Path) -> None:
     manifest, path = make_cohort(tmp_path / "cohort", patients=4), f"{s3_bucket}/study/cube.zarr"
     script = tmp_path / "driver.py"

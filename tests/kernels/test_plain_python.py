@@ -12,6 +12,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="this is the run without a compiler")
 def test_without_a_compiler() -> None:
     files = [str(HERE / name) for name in ("test_counts.py", "test_reduce.py", "test_surface.py")]

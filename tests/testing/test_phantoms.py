@@ -12,16 +12,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hgpscale.testing import (
+    Appearance,
     GrowthPattern,
     LesionModel,
     LiverPhantom,
     Scanner,
     ellipsoid_volume,
+    liver_block,
     liver_phantom,
+    outline,
     place_lesions,
     sphere,
 )
-from hgpscale.testing.phantoms import LIVER, LIVER_CENTRE, correlated_noise
+from hgpscale.testing.models import LIVER
+from hgpscale.testing.phantoms import LIVER_CENTRE, correlated_noise
 
 COARSE = Scanner(spacing=(2.0, 2.0, 2.0), noise=8.0, kernel=2.0)
 NOISELESS = dataclasses.replace(COARSE, noise=0.0, kernel=0.0)
@@ -172,6 +176,65 @@ def test_too_many_or_too_large_lesions_are_refused() -> None:
         place_lesions([120], [PUSHING], np.random.default_rng(0))
     with pytest.raises(ValueError, match="no room for a lesion of 50 mm"):
         place_lesions([50] * 9, [PUSHING] * 9, np.random.default_rng(0))
+
+
+def block(pattern: GrowthPattern, appearance: Appearance, seed: int = 3) -> LiverPhantom:
+    lesion = LesionModel((20.0, 20.0, 20.0), (9.0, 9.0, 9.0), pattern, appearance)
+    return liver_block([lesion], NOISELESS, (40.0, 40.0, 40.0), np.random.default_rng(seed), liver=90.0)
+
+
+def test_a_block_is_liver_and_the_lesions_in_it() -> None:
+    phantom = block(PUSHING, Appearance(core=30.0, texture=0.0, compression=0.0))
+    assert phantom.image.array.shape == (20, 20, 20)
+    assert phantom.liver.array.all()
+    far = distance(phantom, phantom.lesions[0])
+    np.testing.assert_array_equal(phantom.labels.array, far <= 9)
+    assert np.median(phantom.image.array[far > 12]) == pytest.approx(90, abs=2)
+    assert np.median(phantom.image.array[(far > 4) & (far < 7)]) == 30
+
+
+def test_an_interface_that_shows_nothing_is_the_same_in_every_pattern() -> None:
+    hidden = Appearance(capsule_mm=(0.0, 0.0), infiltration_mm=0.0, blurred_mm=0.3, compression=0.0)
+    images = [block(pattern, hidden).image.array for pattern in (DESMOPLASTIC, REPLACEMENT, PUSHING)]
+    np.testing.assert_array_equal(images[0], images[1])
+    np.testing.assert_array_equal(images[0], images[2])
+
+
+def test_a_capsule_reaches_as_far_as_it_says() -> None:
+    appearance = Appearance(capsule=200.0, capsule_mm=(2.0, 3.0))
+    phantom = block(DESMOPLASTIC, appearance)
+    far = distance(phantom, phantom.lesions[0])
+    np.testing.assert_array_equal(phantom.image.array == 200, (far > 7) & (far <= 12))
+
+
+@pytest.mark.parametrize("centre", [(5.0, 20.0, 20.0), (20.0, 20.0, 35.0)])
+def test_a_lesion_that_leaves_its_block_is_refused(centre: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="lesion 1 leaves the liver"):
+        liver_block([LesionModel(centre, (9.0, 9.0, 9.0), PUSHING)], COARSE, (40.0,) * 3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("grown", [-2.0, 0.0, 2.0])
+def test_an_outline_is_grown_by_as_much_as_it_says(grown: float) -> None:
+    phantom = block(PUSHING, Appearance())
+    rng = np.random.default_rng(0)
+    drawn = outline(phantom.lesions[0], phantom.image.geometry, rng, grown=grown, shifted=0.0, uneven=0.0)
+    np.testing.assert_array_equal(drawn, distance(phantom, phantom.lesions[0]) <= 9 + grown)
+
+
+def test_an_outline_is_shifted_and_uneven_by_as_much_as_it_says() -> None:
+    lesion = LesionModel((30.0, 30.0, 30.0), (15.0, 15.0, 15.0), PUSHING)
+    geometry, rng = COARSE.grid((60.0, 60.0, 60.0)), np.random.default_rng(1)
+    centres = [
+        np.mean(np.argwhere(outline(lesion, geometry, rng, grown=0.0, shifted=1.5, uneven=0.0)), axis=0) * 2 + 1
+        for _ in range(60)
+    ]
+    assert np.std(centres) == pytest.approx(1.5, rel=0.2)
+    drawn = outline(lesion, geometry, rng, grown=0.0, shifted=0.0, uneven=1.0)
+    phantom = liver_block([lesion], COARSE, (60.0, 60.0, 60.0), rng)
+    wrong = drawn != (phantom.labels.array == 1)
+    far = distance(phantom, lesion)
+    assert 0.02 < wrong.sum() / drawn.sum() < 0.3
+    assert np.abs(far[wrong] - 15).max() < 4
 
 
 def test_sphere_has_its_volume_noise_and_geometry() -> None:

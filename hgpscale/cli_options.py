@@ -1,0 +1,17 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Cube = Annotated[
+    str,
+    typer.Argument(metavar="CUBE", help="Feature cube, a zarr folder or s3://bucket/key.zarr.", show_default=False),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Worker processes on this machine.", show_default="one a core"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only failures and errors.")]

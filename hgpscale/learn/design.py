@@ -1,0 +1,131 @@
+"""The columns that a model takes, and how lesions of any cube are laid out in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pandas as pd
+
+from hgpscale.errors import LearnError
+from hgpscale.learn.workflows import Harmonise, Layout
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hgpscale.learn.samples import Samples
+
+_MOST_LEVELS = 10
+
+
+@dataclass(frozen=True)
+class Design:
+    """Features, covariates and centre as the columns of a matrix.
+
+    Attributes
+    ----------
+    features
+        Names of the features.
+    covariates
+        Columns of the manifest that enter the model: numbers as they are with an empty tuple, text as a column of 0 and
+        1 for each of its levels but the first. A level that is not listed is none of them: all 0.
+    centres
+        Names of the centres, whose positions are their codes; any other centre is -1.
+    harmonise
+        How centres are made alike.
+
+    """
+
+    features: tuple[str, ...]
+    covariates: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    centres: tuple[str, ...] = ()
+    harmonise: Harmonise = "none"
+
+    @classmethod
+    def of(cls, samples: Samples, covariates: Sequence[str] = (), harmonise: Harmonise = "none") -> Self:
+        """Return the design of all features of some lesions.
+
+        Raises
+        ------
+        LearnError
+            There is no such column, a covariate of text has too many levels, or there are no centres to harmonise.
+
+        """
+        known = tuple((name, _levels(name, samples.column(name))) for name in covariates)
+        centres: tuple[str, ...] = ()
+        if harmonise != "none":
+            centres = tuple(sorted(set(samples.column("centre").astype(str))))
+            if len(centres) < 2:
+                raise LearnError(f"harmonisation takes two centres or more, found {', '.join(centres) or 'none'}")
+        return cls(samples.features, known, centres, harmonise)
+
+    @property
+    def layout(self) -> Layout:
+        """Which columns of `matrix` are what."""
+        return Layout(len(self.features), len(self.columns), self.harmonise)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the covariates' columns, as ``sex=f``."""
+        return tuple(
+            name
+            for column, levels in self.covariates
+            for name in ([f"{column}={level}" for level in levels[1:]] or [column])
+        )
+
+    @property
+    def names(self) -> NDArray[np.object_]:
+        """Names of all columns of `matrix`."""
+        return np.array([*self.features, *self.columns, *(["centre"] if self.centres else [])], object)
+
+    def matrix(self, samples: Samples) -> NDArray[np.float64]:
+        """Lay lesions out.
+
+        Returns
+        -------
+        ndarray of floats with shape ``(row, column)``
+            NaN where a feature or a covariate is not known.
+
+        Raises
+        ------
+        LearnError
+            The lesions lack a feature or a column of the manifest.
+
+        """
+        parts = [self._features(samples)]
+        for name, levels in self.covariates:
+            column = samples.column(name)
+            if not levels:
+                parts.append(pd.to_numeric(column, errors="coerce").to_numpy(float)[:, None])
+            else:
+                text = column.astype(str).to_numpy(object)
+                parts.append((text[:, None] == np.array(levels[1:], object)).astype(float))
+        if self.centres:
+            code = {centre: i for i, centre in enumerate(self.centres)}
+            names = samples.columns["centre"].astype(str) if "centre" in samples.columns else [""] * len(samples)
+            parts.append(np.array([float(code.get(name, -1)) for name in names])[:, None])
+        return np.concatenate(parts, axis=1)
+
+    def _features(self, samples: Samples) -> NDArray[np.float64]:
+        if samples.features == self.features:
+            return samples.values
+        position = {name: i for i, name in enumerate(samples.features)}
+        lost = [name for name in self.features if name not in position]
+        if lost:
+            raise LearnError(
+                f"the model needs {len(lost)} features that the cube does not have, such as {lost[0]}; extract them "
+                "with the settings that the model was made with"
+            )
+        return samples.values[:, [position[name] for name in self.features]]
+
+
+def _levels(name: str, column: pd.Series) -> tuple[str, ...]:
+    """Return the sorted texts of a column; none where it is numeric."""
+    if pd.api.types.is_numeric_dtype(column):
+        return ()
+    texts = sorted(set(column.dropna().astype(str)))
+    if len(texts) > _MOST_LEVELS:
+        raise LearnError(f"covariate {name!r}: expected numbers or at most {_MOST_LEVELS} texts, found {len(texts)}")
+    return tuple(texts) if len(texts) > 1 else (*texts, "")[:2]
