@@ -20,6 +20,7 @@ from hgpscale.report.study_figures import (
     shares_figure,
 )
 from hgpscale.report.study_items import checklists
+from hgpscale.report.study_limits import limits, undefined_notes
 from hgpscale.report.study_pictures import Picture, typical
 from hgpscale.report.study_read import Study, read_study
 from hgpscale.report.study_tables import (
@@ -38,13 +39,13 @@ from hgpscale.report.study_words import (
     KIND_WORDS,
     MEASURES,
     between,
+    first_metrics,
     interval_words,
-    limits,
     number,
     scheme_words,
     summary,
     target_words,
-    undefined_notes,
+    with_article,
     with_sign,
 )
 from hgpscale.report.tables import count_of, one_line
@@ -101,6 +102,7 @@ def write_report(
 def page(study: Study, cube: Path | None = None, inputs: Path | None = None) -> str:
     """Return the report as HTML; whatever comes from files is escaped."""
     metrics = study.metrics
+    names = first_metrics(metrics)
     most, least = typical(study, cube, inputs)
     regions, families = (feature_shares(metrics.features, by) for by in ("region", "family"))
     curves = (roc_figure(study), calibration_figure(study), decision_figure(study))
@@ -111,13 +113,13 @@ def page(study: Study, cube: Path | None = None, inputs: Path | None = None) -> 
         kind=KIND_WORDS[metrics.kind],
         scheme=scheme_words(metrics),
         facts=_facts(study),
-        summary=summary(metrics),
+        summary=[summary(metrics, name) for name in names],
         shuffled=bool(metrics.settings.get("shuffle_labels")),
         flow=flow(metrics),
         labels_figure=labels_by_centre(metrics),
         labels=labels_table(metrics),
-        first=first_table(metrics),
-        splits=by_split(metrics),
+        first=[first_table(metrics, name) for name in names],
+        splits=[figure for name in names if (figure := by_split(metrics, name)) is not None],
         results=results_table(metrics),
         intervals=interval_words(metrics),
         undefined=undefined_notes(metrics),
@@ -171,8 +173,10 @@ def _environment() -> Environment:
 
 
 def _finalized(value: Any) -> Any:
-    """Show control characters of names as escapes, and keep percent signs with their numbers; HTML stays as it is."""
-    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", one_line(value)) if type(value) is str else value
+    """Show control characters of names as escapes, and keep numbers with their signs on a line; HTML stays as it is."""
+    if type(value) is not str:
+        return value
+    return re.sub(r"(?<=\d) (?=%)|(?<=\bp) (?=[=<] \d)|(?<=\bp [=<]) (?=\d)", "\N{NO-BREAK SPACE}", one_line(value))
 
 
 def _template() -> Any:
@@ -184,7 +188,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     people = metrics.cohort
     centres = f", {count_of(len(people.centres), 'centre')}" if people.centres else ""
     return [
-        ("Target", f"{metrics.target} ({KIND_WORDS[metrics.kind]})"),
+        ("Target", metrics.target if metrics.has_composition else f"{metrics.target} ({KIND_WORDS[metrics.kind]})"),
         ("Model", metrics.model),
         ("Cohort", f"{count_of(people.patients, 'patient')}, {count_of(people.lesions, 'lesion')}{centres}"),
         ("Test", scheme_words(metrics)),
@@ -202,9 +206,9 @@ def _permutation(study: Study) -> str:
     found = study.metrics.permutation
     if found is None or found.p is None:
         return ""
-    name = MEASURES[found.metric].short if found.metric in MEASURES else found.metric
+    name = f"a value of {found.metric}" if found.metric not in MEASURES else with_article(MEASURES[found.metric].short)
     return (
-        f"Permutation test: with shuffled labels ({found.permutations} times) the {name} is as good with "
+        f"Permutation test: labels shuffled {found.permutations} times give {name} as good as this with "
         f"{with_sign(found.p)}."
     )
 

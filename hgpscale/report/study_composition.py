@@ -13,7 +13,7 @@ from markupsafe import Markup
 from hgpscale.report.figures import PATTERNS
 from hgpscale.report.study_figures import MISS, MODEL, Figure, legend
 from hgpscale.report.study_read import PARTS, Study
-from hgpscale.report.svg import GRID, SOFT, Axis, Canvas, Shape
+from hgpscale.report.svg import GRID, SOFT, Axis, Canvas, Shape, spread
 
 MOST = 600
 """Lesions that a figure shows; of more, every n-th."""
@@ -135,7 +135,9 @@ def interval_figure(study: Study) -> Figure | None:
     for name, (left, right) in _BLOCKS.items():
         mine = np.flatnonzero(kind == name)
         if name == "some":
-            places[mine] = left + (right - left) * truth[mine] / 100
+            # Scores come in steps of five or ten percent: a little apart, their lines can be told.
+            apart = np.array([4.0 * spread(i) for i in range(len(mine))])
+            places[mine] = left + (right - left) * (truth[mine] + apart) / 100
         else:
             places[mine] = left + (right - left) * (np.arange(len(mine)) + 0.5) / max(len(mine), 1)
     guess = 100 * some["desmoplastic"].to_numpy(float)
@@ -161,7 +163,8 @@ def interval_figure(study: Study) -> Figure | None:
         "interval."
         f"{covered if has else ''} Lesions without and with only desmoplastic growth stand side by side, from the "
         "lowest to "
-        "the highest prediction; mixed ones stand at their true value. On the dashed lines, predictions are right; "
+        "the highest prediction; mixed ones stand at their true value, a little apart where it is the same. On the "
+        "dashed lines, predictions are right; "
         "long "
         f"intervals mean that the model does not know.{thinned}",
         legend(*entries, (SOFT, "dash", "truth")),

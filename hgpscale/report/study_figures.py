@@ -15,7 +15,6 @@ from hgpscale.report.study_read import Metrics, Study
 from hgpscale.report.study_words import (
     MEASURES,
     baseline_name,
-    first_metric,
     is_fraction,
     title_of,
     with_interval,
@@ -72,9 +71,8 @@ def legend(*entries: tuple[str, Shape, str]) -> tuple[tuple[Markup, str], ...]:
     return tuple((swatch(colour, shape), words) for colour, shape, words in entries)
 
 
-def by_split(metrics: Metrics) -> Figure | None:
-    """Draw the first metric of the model and of each baseline: every split, quartiles, mean with its interval."""
-    name = first_metric(metrics)
+def by_split(metrics: Metrics, name: str) -> Figure | None:
+    """Draw one metric of the model and of each baseline: every split, quartiles, mean with its interval."""
     percent = is_fraction(name, metrics.kind)
     values = {f"model ({metrics.model})": metrics.metrics.get(name)}
     values |= {baseline_name(key): found.metrics.get(name) for key, found in metrics.baselines.items()}
@@ -87,14 +85,14 @@ def by_split(metrics: Metrics) -> Figure | None:
     everything = [*ends, *(v for some in points.values() for v in some)]
     axis = nice_axis(everything, title_of(name, metrics.kind), include=[0.5] if name == "auc" else [])
     several = any(len(some) > 1 for some in points.values())
-    row = 62 if several else 40
+    row = 68 if several else 40
     canvas = Canvas(axis, None, 480, row * len(drawn) + 56, left=14, right=20, top=4)
     if name == "auc":
         canvas.rule(0.5)
     for i, (label, value) in enumerate(drawn.items()):
         top, colour = 4 + row * i, MODEL if i == 0 else BASELINE
         canvas.text(axis.low, top + 14, shortened(label, 50), bold=True, colour=colour)
-        at = below = top + 27.0
+        at = below = top + (33.0 if several else 27.0)
         if len(points[label]) > 1:
             q1, q2, q3 = np.percentile(points[label], (25, 50, 75))
             for k, v in enumerate(points[label]):
@@ -124,9 +122,9 @@ def by_split(metrics: Metrics) -> Figure | None:
         else "There is one test set, so each predictor has one value."
     )
     return Figure(
-        "by-split",
+        f"by-split-{name}",
         (canvas.render(f"{title_of(name, metrics.kind)} of the model and the baselines: {told}."),),
-        f"{title_of(name, metrics.kind)}, of the model and of each baseline in the same test sets. {way}{rest}",
+        f"{title_of(name, metrics.kind)} of the model and of each baseline in the same test sets. {way}{rest}",
         legend(*entries),
     )
 

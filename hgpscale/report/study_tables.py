@@ -37,7 +37,7 @@ def _number_heads(titles: Iterable[str]) -> list[Head]:
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, what it is sorted by (None: last), and a second line.
+    """What stands in a cell, what it is sorted by (None: last), and lines in small print.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Cell:
 
     text: str
     key: float | str | None = None
-    note: str = ""
+    notes: tuple[str, ...] = ()
     bar: float | None = None
 
 
@@ -86,14 +86,13 @@ def _count(value: float) -> Cell:
     return Cell(f"{value:g}", float(value))
 
 
-def _value(name: str, metrics: Metrics, value: Value | None, note: str = "") -> Cell:
+def _value(name: str, metrics: Metrics, value: Value | None, notes: tuple[str, ...] = ()) -> Cell:
     key = None if value is None else value.mean
-    return Cell(with_interval(value, percent=is_fraction(name, metrics.kind)), key, note)
+    return Cell(with_interval(value, percent=is_fraction(name, metrics.kind)), key, notes)
 
 
-def first_table(metrics: Metrics) -> Table:
-    """Return the first metric of the model and the baselines, with the differences and their p-values."""
-    name = first_metric(metrics)
+def first_table(metrics: Metrics, name: str) -> Table:
+    """Return one metric of the model and the baselines, with the differences and their p-values."""
     percent = is_fraction(name, metrics.kind)
     rows = [
         (
@@ -118,12 +117,12 @@ def first_table(metrics: Metrics) -> Table:
         )
     title = title_of(name, metrics.kind)
     return Table(
-        "first",
+        f"first-{name}",
         f"{title}: the model beside each baseline. The difference is model minus baseline; {better_words(name)}.",
         (
             ("predictor", "text"),
-            (f"{title} (95 % interval)", "number"),
-            ("difference (95 % interval)", "number"),
+            (f"{title}, 95 % interval", "number"),
+            ("difference, 95 % interval", "number"),
             ("p", "number"),
             ("the interval says", "text"),
         ),
@@ -137,15 +136,14 @@ def results_table(metrics: Metrics) -> Table:
     for name in (name for name in NAMES if name in metrics.metrics):
         percent = is_fraction(name, metrics.kind)
         cells = [
-            Cell(title_of(name, metrics.kind), title_of(name, metrics.kind), better_words(name)),
+            Cell(title_of(name, metrics.kind), title_of(name, metrics.kind), (better_words(name),)),
             _value(name, metrics, metrics.metrics[name]),
         ]  # fmt: skip
         for baseline in metrics.baselines.values():
-            found, note = baseline.difference.get(name), ""
+            found, note = baseline.difference.get(name), []
             if found is not None and found.mean is not None:
-                p = with_sign(found.p)
-                note = f"{with_interval(found, percent=percent, signed=True)}{', ' + p if p else ''}"
-            cells.append(_value(name, metrics, baseline.metrics.get(name), note))
+                note = [with_interval(found, percent=percent, signed=True), *filter(None, [with_sign(found.p)])]
+            cells.append(_value(name, metrics, baseline.metrics.get(name), tuple(note)))
         rows.append(tuple(cells))
     heads = _number_heads([f"model ({metrics.model})", *map(baseline_name, metrics.baselines)])
     return Table(

@@ -1,9 +1,8 @@
-"""Names and numbers of a study as people read them, the summary in two sentences, and the limits of the run."""
+"""Names and numbers of a study as people read them, and the summary in two sentences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -124,6 +123,14 @@ def first_metric(metrics: Metrics) -> str:
     return _FIRST[metrics.kind][0]
 
 
+def first_metrics(metrics: Metrics) -> list[str]:
+    """Return the first metric; of a model with two tasks also that of the other one."""
+    first = first_metric(metrics)
+    found = metrics.metrics.get("auc")
+    two = metrics.kind == "multitask" and first != "auc" and found is not None and found.mean is not None
+    return [first, "auc"] if two else [first]
+
+
 def is_fraction(name: str, kind: Kind) -> bool:
     """Return whether a metric is written in percent; the width of an interval is, where fractions are predicted."""
     return MEASURES[name].percent or (name == "interval_width" and kind in ("composition", "multitask"))
@@ -134,17 +141,15 @@ def title_of(name: str, kind: Kind) -> str:
     measure = MEASURES[name]
     if name == "interval_coverage":
         return f"{measure.title}, %"
-    return f"{measure.title}, percentage points" if is_fraction(name, kind) else measure.title
+    return f"{measure.title} (percentage points)" if is_fraction(name, kind) else measure.title
 
 
 def better_words(name: str) -> str:
     """Return which way is better, for a table."""
     better = MEASURES[name].better
-    return (
-        better
-        if isinstance(better, str)
-        else (f"{better:.0%}".replace("%", " %") if name == "interval_coverage" else f"{better:g}")
-    )
+    if isinstance(better, str):
+        return f"{better} is better"
+    return f"right is {100 * better:.0f} %" if MEASURES[name].percent else f"right is {better:g}"
 
 
 def number(value: float | None, *, percent: bool = False, signed: bool = False) -> str:
@@ -158,12 +163,12 @@ def number(value: float | None, *, percent: bool = False, signed: bool = False) 
     return sign + text
 
 
-def between(low: float | None, high: float | None, *, percent: bool = False, signed: bool = False) -> str:
+def between(low: float | None, high: float | None, *, percent: bool = False) -> str:
     """Return an interval; empty where there is none."""
     if low is None or high is None:
         return ""
-    a, b = number(low, percent=percent, signed=signed), number(high, percent=percent, signed=signed)
-    return f"{a} to {b}" if low < 0 or signed else f"{a}{TO}{b}"
+    a, b = number(low, percent=percent), number(high, percent=percent)
+    return f"{a} to {b}" if low < 0 else f"{a}{TO}{b}"
 
 
 def with_interval(value: Value | Difference | None, *, percent: bool = False, signed: bool = False) -> str:
@@ -172,7 +177,7 @@ def with_interval(value: Value | Difference | None, *, percent: bool = False, si
         return NOT_GIVEN
     if value.mean is None:
         return UNDEFINED
-    interval = between(value.low, value.high, percent=percent, signed=signed)
+    interval = between(value.low, value.high, percent=percent)
     text = number(value.mean, percent=percent, signed=signed)
     return f"{text} ({interval})" if interval else text
 
@@ -188,6 +193,11 @@ def with_sign(p: float | None) -> str:
     """Return ``p = 0.03`` or ``p < 0.001``; empty where there is none."""
     text = p_value(p)
     return "" if text == UNDEFINED else f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def with_article(words: str) -> str:
+    """Return ``an AUC``, ``a mean absolute error``."""
+    return f"{'an' if words[0] in 'AR' or words.startswith('i') else 'a'} {words}"
 
 
 def target_words(metrics: Metrics) -> str:
@@ -244,28 +254,20 @@ def verdict(name: str, difference: Difference | None) -> Verdict:
     return "better" if good else "worse"
 
 
-def summary(metrics: Metrics) -> tuple[str, str]:
-    """Return two sentences: the result beside the best baseline, and whether the difference is clear of zero."""
-    name = first_metric(metrics)
+def summary(metrics: Metrics, name: str) -> tuple[str, str]:
+    """Return two sentences: one metric beside the best baseline, and whether the difference is clear of zero."""
     measure, value = MEASURES[name], metrics.metrics.get(name)
     percent = is_fraction(name, metrics.kind)
     unit = " percentage points" if percent else ""
-    where = (
-        "In "
-        if metrics.splits.scheme == "external"
-        else "By "
-        if metrics.splits.scheme.startswith("leave")
-        else "Over "
-    )
+    where = {"external": "In ", "leave-centre-out": "By "}.get(metrics.splits.scheme, "Over ")
     if value is None or value.mean is None:
         return (
             f"{where}{scheme_words(metrics)}, the {measure.short} of the model is not defined: {measure.missing}.",
             "This run says nothing about how well the model predicts.",
         )
-    article = "a mean " if metrics.splits.count > 1 else "an " if measure.short[0] in "AR" else "a "
+    what = f"a mean {measure.short}" if metrics.splits.count > 1 else with_article(measure.short)
     first = (
-        f"{where}{scheme_words(metrics)}, the model “{metrics.model}” reached {article}{measure.short} of "
-        f"{_said(value, percent, unit)}"
+        f"{where}{scheme_words(metrics)}, the model “{metrics.model}” reached {what} of {_said(value, percent, unit)}"
     )
     best = best_baseline(metrics, name)
     if best is None:
@@ -310,115 +312,3 @@ def interval_words(metrics: Metrics) -> str:
     if "bootstrap" in kinds:
         return "Intervals (95 %) come from resampling patients with all their lesions (bootstrap)."
     return "There are no intervals: a single split does not tell how far its numbers vary."
-
-
-def limits(metrics: Metrics) -> list[str]:
-    """Return what a reader should hold against this run, found in its own numbers."""
-    return list(_limits(metrics))
-
-
-def _limits(metrics: Metrics) -> Iterator[str]:
-    people, splits = metrics.cohort, metrics.splits
-    if people.patients < 200:
-        few = "fewer than a hundred" if people.patients < 100 else "fewer than two hundred"
-        yield (
-            f"Few patients: {people.patients} ({few}) with {people.features} candidate features. Selection and tuning "
-            "are unstable at this size, and chance can pass for skill."
-        )
-    if len(people.centres) <= 1:
-        yield "One centre, or none named: nothing here says that the result holds on other scanners and protocols."
-    elif splits.scheme in ("repeated", "file"):
-        yield (
-            f"The {len(people.centres)} centres are mixed in training and test: the result holds for new patients "
-            "of the "
-            "same centres. Leaving a centre out, or an external set, tests more."
-        )
-    if splits.scheme != "external":
-        yield "No external test set: all numbers come from the data that the model was developed on."
-    yield from _of_results(metrics)
-    if metrics.has_probability:
-        yield from _imbalance(people.labels)
-    if len(people.centres) > 1 and not metrics.settings.get("harmonise"):
-        yield "Features were not harmonised between centres; differences of scanners may help or hide the signal."
-    if len(people.segmentations) <= 1:
-        yield "One outline a lesion: how far predictions depend on who outlines is not known."
-    elif metrics.rater_spread is not None and (metrics.rater_spread.mean or 0) > 0.1:
-        yield (
-            "Predictions depend on the outline: raters of one lesion differ by "
-            f"{100 * (metrics.rater_spread.mean or 0):.0f} "
-            "percentage points on average."
-        )
-    if sum(entry.lesions for entry in people.excluded):
-        left = sum(entry.lesions for entry in people.excluded)
-        yield (
-            f"{count_of(left, 'lesion')} of {left + people.lesions} left out, for the reasons given; the rest may "
-            "be a selection."
-        )
-    if metrics.delong is not None and people.lesions > people.patients:
-        yield "DeLong's interval takes lesions as independent; several of a patient are not, so it is too narrow."
-    yield (
-        "Several comparisons are made (baselines, metrics, strata) and their p-values are not adjusted for their "
-        "number."
-    )
-    yield (
-        "Not a medical device: a research result on past scans. It has not been tested in care, and must not guide "
-        "treatment."
-    )
-
-
-def _of_results(metrics: Metrics) -> Iterator[str]:
-    name = first_metric(metrics)
-    value, measure = metrics.metrics.get(name), MEASURES[name]
-    if value is None or value.mean is None:
-        return
-    if value.low is None or value.high is None:
-        yield f"The {measure.short} has no interval: how far it would vary is not known."
-    elif name in ("auc", "balanced_accuracy") and value.high - value.low > 0.2:
-        yield (
-            f"Wide interval: the {measure.short} may be anything from {number(value.low)} to {number(value.high)}; "
-            "more patients would narrow it."
-        )
-    if value.low is not None and name == "auc" and value.low <= 0.5:
-        yield "The interval of the AUC includes 0.5: chance is not ruled out."
-    dropped = sum(entry is None for entry in value.per_split)
-    if dropped:
-        yield (
-            f"The {measure.short} is defined in {len(value.per_split) - dropped} of {len(value.per_split)} splits only "
-            f"({measure.missing}); the mean is over those."
-        )
-    slope = metrics.metrics.get("calibration_slope")
-    if slope is not None and slope.mean is not None and not 0.8 <= slope.mean <= 1.25:
-        way = "too extreme" if slope.mean < 1 else "too timid"
-        yield f"Probabilities are {way} (calibration slope {number(slope.mean)}, right is 1); read them as a ranking."
-    coverage = metrics.metrics.get("interval_coverage")
-    if coverage is not None and coverage.mean is not None and coverage.mean < 0.87:
-        yield f"The 90 % prediction intervals hold {100 * coverage.mean:.0f} % of the true values: they are too narrow."
-
-
-def _imbalance(labels: dict[str, dict[str, float | None]]) -> Iterator[str]:
-    totals: dict[str, float] = {}
-    for counts in labels.values():
-        for label, count in counts.items():
-            totals[label] = totals.get(label, 0) + (count or 0)
-    whole = sum(totals.values())
-    if len(totals) == 2 and whole > 3 and min(totals.values()) < 0.3 * whole:
-        rare = min(totals, key=lambda label: totals[label])
-        yield (
-            f"Classes are unbalanced: {totals[rare]:.0f} of {whole:.0f} lesions are “{rare}”. Accuracy alone would "
-            "mislead; "
-            "few cases decide the numbers of that class."
-        )
-
-
-def undefined_notes(metrics: Metrics) -> list[str]:
-    """Return why numbers of the tables are not defined, one line a metric."""
-    holders = {"the model": metrics.metrics} | {baseline_name(k): b.metrics for k, b in metrics.baselines.items()}
-    holders |= {f"{k} = {v}": group.metrics for k, parts in metrics.strata.items() for v, group in parts.items()}
-    holders |= {rater: group.metrics for rater, group in metrics.raters.items()}
-    notes = []
-    for name, measure in MEASURES.items():
-        lacking = [who for who, found in holders.items() if name in found and found[name].mean is None]
-        if lacking:
-            some = ", ".join(lacking[:6]) + (f" and {len(lacking) - 6} more" if len(lacking) > 6 else "")
-            notes.append(f"{measure.title} is {UNDEFINED} for {some}: {measure.missing}.")
-    return notes

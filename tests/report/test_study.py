@@ -22,9 +22,10 @@ from hgpscale.errors import ReportError
 from hgpscale.report.study import MARK, write_report
 from hgpscale.report.study_curves import calibration, decisions, roc, wilson
 from hgpscale.report.study_items import checklists
+from hgpscale.report.study_limits import limits, undefined_notes
 from hgpscale.report.study_read import Difference, Metrics, read_study
 from hgpscale.report.study_tables import confusion_table, feature_shares, read_name
-from hgpscale.report.study_words import between, limits, number, p_value, summary, undefined_notes, verdict
+from hgpscale.report.study_words import between, number, p_value, summary, verdict
 from hgpscale.settings import Settings
 
 KINDS = ("binary", "class", "number", "composition", "multitask")
@@ -61,7 +62,7 @@ def test_every_kind_of_study_has_a_page_in_order(kind: str, scheme: str, splits:
 
 
 def test_the_summary_says_no_more_than_the_interval() -> None:
-    first, second = summary(with_difference(0.05, -0.02, 0.12))
+    first, second = summary(with_difference(0.05, -0.02, 0.12), "auc")
     assert first.startswith(
         "Over 10 random 80 % / 20 % splits by patient, the model “search” reached a mean AUC of 0.7"
     )
@@ -70,12 +71,15 @@ def test_the_summary_says_no_more_than_the_interval() -> None:
         "The difference of 0.05 (95 % interval −0.02 to 0.12, p = 0.040) is not clear of zero: "  # noqa: RUF001
         "the model is not shown to be better than lesion region only."
     )
-    assert "is clear of zero: in these data the model predicts better" in summary(with_difference(0.05, 0.01, 0.09))[1]
-    assert "the model is worse than" in summary(with_difference(-0.05, -0.09, -0.01))[1]
-    assert "No baseline" in summary(metrics(baselines={}))[1]
+    assert (
+        "is clear of zero: in these data the model predicts better"
+        in summary(with_difference(0.05, 0.01, 0.09), "auc")[1]
+    )
+    assert "the model is worse than" in summary(with_difference(-0.05, -0.09, -0.01), "auc")[1]
+    assert "No baseline" in summary(metrics(baselines={}), "auc")[1]
     names = ("mae", "rmse", "r2", "spearman", "interval_coverage", "interval_width")
     nothing = {name: {"mean": None, "low": None, "high": None, "per_split": [None]} for name in names}
-    assert "is not defined" in summary(metrics("number", **nothing))[0]
+    assert "is not defined" in summary(metrics("number", **nothing), "mae")[0]
 
 
 def test_less_error_is_better() -> None:
@@ -339,13 +343,13 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path) -> None:
     assert base64.b64decode(pdf).startswith(b"%PDF")
 
     def column(number: int) -> list[str]:
-        rows = "[...document.querySelectorAll('#table-first tbody tr')]"
+        rows = "[...document.querySelectorAll('#table-first-mae_desmoplastic tbody tr')]"
         script = f"return {rows}.map(row => row.cells[arguments[0]].textContent)"
         found: list[str] = browser.execute_script(script, number)
         return found
 
     def press(number: int, *, keyboard: bool = False) -> str:
-        head = browser.find_elements("css selector", "#table-first thead th")[number]
+        head = browser.find_elements("css selector", "#table-first-mae_desmoplastic thead th")[number]
         button = head.find_element("css selector", "button")
         if keyboard:
             button.send_keys("\n")
@@ -365,6 +369,6 @@ def test_the_page_in_a_browser(browser: Any, tmp_path: Path) -> None:
     assert (press(3), column(3)[-1]) == ("descending", "")
     assert press(0) == "ascending"
     assert column(0) == sorted(before)
-    sorted_heads = browser.find_elements("css selector", "#table-first th[aria-sort=ascending]")
+    sorted_heads = browser.find_elements("css selector", "#table-first-mae_desmoplastic th[aria-sort=ascending]")
     assert len(sorted_heads) == 1
     assert [entry["message"] for entry in browser.get_log("browser")] == []
