@@ -220,9 +220,9 @@ def fit(
 ) -> None:
     """Fit a model on a cube and save it, or go on fitting one.
 
-    The file holds no pickle, no features of single lesions, and of their ids
-    only keyed hashes. sgd and mlp read the cube in batches, so that it may be
-    larger than memory.
+    The file holds no pickle, and of lesions' ids only keyed hashes; svm and
+    search keep scaled features of single lesions in it. sgd and mlp read the
+    cube in batches, so that it may be larger than memory.
     """
     from hgpscale.learn.fit import fit as run
     from hgpscale.learn.fit import update as go_on
@@ -266,11 +266,12 @@ def predict(
     Refuses a cube whose features were made with other settings than the
     model's. Lesions without features are listed, and the exit status is 1.
     """
+    from hgpscale.learn.predict import check_free, write_predictions
     from hgpscale.learn.predict import predict as run
-    from hgpscale.learn.predict import write_predictions
     from hgpscale.report.learning import print_predictions
     from hgpscale.report.tables import counter
 
+    check_free(out, overwrite=overwrite)
     with counter("lesions", quiet=quiet) as on_progress:
         found = run(model, cube, on_progress=on_progress)
     write_predictions(found, out, overwrite=overwrite)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pandas as pd
 import pytest
 import s3_server
 from hypothesis import HealthCheck, settings
@@ -45,6 +46,30 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans: {folder} is not a folder; set HGPSCALE_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def growth() -> pd.DataFrame:
+    """Return a table to learn from: 60 patients with 90 lesions in three centres; see `learn_cases`."""
+    from learn_cases import growth_table
+
+    return growth_table()
+
+
+@pytest.fixture(scope="session")
+def growth_cube(growth: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the same as a cube."""
+    from learn_cases import cube_of
+
+    return cube_of(growth, tmp_path_factory.mktemp("growth"))
+
+
+@pytest.fixture(scope="session")
+def rated_cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cube of 30 patients with 45 lesions, a third of them with three raters."""
+    from learn_cases import rated
+
+    return rated(tmp_path_factory.mktemp("rated") / "cube.zarr")
 
 
 @pytest.fixture(scope="session")

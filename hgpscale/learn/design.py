@@ -32,7 +32,7 @@ class Design:
         Columns of the manifest that enter the model: numbers as they are with an empty tuple, text as a column of 0 and
         1 for each of its levels but the first. A level that is not listed is none of them: all 0.
     centres
-        Names of the centres, whose positions are their codes; any other centre is -1.
+        Names of the centres, whose positions are their codes; any other centre is -1, one that is not known NaN.
     harmonise
         How centres are made alike.
 
@@ -56,7 +56,7 @@ class Design:
         known = tuple((name, _levels(name, samples.column(name))) for name in covariates)
         centres: tuple[str, ...] = ()
         if harmonise != "none":
-            centres = tuple(sorted(set(samples.column("centre").astype(str))))
+            centres = tuple(sorted(set(_texts(samples.column("centre"))) - {""}))
             if len(centres) < 2:
                 raise LearnError(f"harmonisation takes two centres or more, found {', '.join(centres) or 'none'}")
         return cls(samples.features, known, centres, harmonise)
@@ -94,7 +94,7 @@ class Design:
             The lesions lack a feature or a column of the manifest.
 
         """
-        parts = [self._features(samples)]
+        parts = [self.features_of(samples)]
         for name, levels in self.covariates:
             column = samples.column(name)
             if not levels:
@@ -104,11 +104,12 @@ class Design:
                 parts.append((text[:, None] == np.array(levels[1:], object)).astype(float))
         if self.centres:
             code = {centre: i for i, centre in enumerate(self.centres)}
-            names = samples.columns["centre"].astype(str) if "centre" in samples.columns else [""] * len(samples)
-            parts.append(np.array([float(code.get(name, -1)) for name in names])[:, None])
+            names = _texts(samples.columns["centre"]) if "centre" in samples.columns else [""] * len(samples)
+            parts.append(np.array([float(code.get(name, -1)) if name else np.nan for name in names])[:, None])
         return np.concatenate(parts, axis=1)
 
-    def _features(self, samples: Samples) -> NDArray[np.float64]:
+    def features_of(self, samples: Samples) -> NDArray[np.float64]:
+        """Return the first columns of `matrix`; `LearnError` where the lesions lack a feature."""
         if samples.features == self.features:
             return samples.values
         position = {name: i for i, name in enumerate(samples.features)}
@@ -121,6 +122,11 @@ class Design:
         return samples.values[:, [position[name] for name in self.features]]
 
 
+def _texts(column: pd.Series) -> list[str]:
+    """Return cells as text, empty where nothing is known."""
+    return ["" if pd.isna(value) else str(value).strip() for value in column]
+
+
 def _levels(name: str, column: pd.Series) -> tuple[str, ...]:
     """Return the sorted texts of a column; none where it is numeric."""
     if pd.api.types.is_numeric_dtype(column):
@@ -128,4 +134,4 @@ def _levels(name: str, column: pd.Series) -> tuple[str, ...]:
     texts = sorted(set(column.dropna().astype(str)))
     if len(texts) > _MOST_LEVELS:
         raise LearnError(f"covariate {name!r}: expected numbers or at most {_MOST_LEVELS} texts, found {len(texts)}")
-    return tuple(texts) if len(texts) > 1 else (*texts, "")[:2]
+    return tuple(texts) if len(texts) > 1 else (*texts, "", "")[:2]

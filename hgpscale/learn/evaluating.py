@@ -149,6 +149,8 @@ def evaluate(
         raise LearnError(f"model is {plan.model!r}, expected one of {', '.join(MODELS)}")
     if plan.harmonise != "none" and plan.model in STREAMING:
         raise LearnError(f"model {plan.model} reads lesions in batches and cannot harmonise centres; use another model")
+    if Path(out).exists() and not Path(out).is_dir():
+        raise LearnError(f"{out}: is a file; expected a folder to write to")
     dataset = open_cube(cube)
     study = make_study(
         dataset,
@@ -160,7 +162,7 @@ def evaluate(
         cutoff=plan.cutoff,
         positive=plan.positive,
     )
-    strata = {name: study.samples.column(name).to_numpy() for name in plan.strata}
+    strata = {name: _strata(name, study) for name in plan.strata}
     if plan.shuffle_labels:
         study = _shuffled(study, plan.seed)
     parts = make_splits(study, plan)
@@ -299,14 +301,21 @@ def _stability(study: Study, judged: Sequence[Judged]) -> list[dict[str, Any]]:
 
 
 def _by_value(study: Study, judged: Sequence[Judged], values: Any, ratio: float | None, seed: int) -> dict[str, Any]:
-    texts = np.array(["unknown" if pd.isna(value) else _plain(value) for value in values], object)
-    names = sorted(set(texts))
-    if len(names) > _MOST_STRATA:
-        raise LearnError(f"strata: expected a column of at most {_MOST_STRATA} different values, found {len(names)}")
-    return {name: _part(study, judged, texts == name, ratio, seed) for name in names}
+    return {name: _part(study, judged, values == name, ratio, seed) for name in sorted(set(values))}
+
+
+def _strata(name: str, study: Study) -> Any:
+    """Return the stratum of each row, as text; it has to be known before hours are spent."""
+    texts = [_plain(value) for value in study.samples.column(name)]
+    n = len(set(texts))
+    if n > _MOST_STRATA:
+        raise LearnError(f"stratum {name!r}: expected at most {_MOST_STRATA} different values, found {n}")
+    return np.array(texts, object)
 
 
 def _plain(value: Any) -> str:
+    if pd.isna(value) or not str(value).strip():
+        return "unknown"
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

@@ -186,8 +186,15 @@ def _maker(name: str, kind: Kind, layout: Layout, options: Options) -> Callable[
             kind, layout, n_candidates=options.n_candidates, budget=options.budget, random_state=options.seed
         ).fit(rows.X, rows.y, rows.weight, rows.patient, rows.strata, rows.lesion, rows.segmentation)
     if name in STREAMING:
-        return lambda rows: StreamingModel(kind, name, random_state=options.seed).fit(rows.X, rows.y, rows.weight)
+        return lambda rows: _streaming(kind, name, rows, options.seed)
     return lambda rows: _workflow(_PLAIN if name == PLAIN else Recipe(name), kind, layout, rows, options.seed)
+
+
+def _streaming(kind: Kind, name: str, rows: Rows, seed: int) -> StreamingModel:
+    try:
+        return StreamingModel(kind, name, random_state=seed).fit(rows.X, rows.y, rows.weight)
+    except ValueError as error:
+        raise LearnError(str(error)) from error
 
 
 def _workflow(recipe: Recipe, kind: Kind, layout: Layout, rows: Rows, seed: int) -> Pipeline:

@@ -55,7 +55,8 @@ class _Source:
         for numbers, values in self.cube.hgp.batches(_BATCH, columns, shuffle=shuffle):
             samples = Samples.of_batch(numbers, values)
             y, reasons = self.target.values(samples)
-            known = reasons == ""
+            # A lesion may have features, and none of those that the model takes.
+            known = (reasons == "") & np.isfinite(self.design.features_of(samples)).any(axis=1)
             if known.any():
                 yield samples.take(known), y[known]
 
@@ -102,6 +103,8 @@ def fit(
         )
     except ValueError as error:
         raise LearnError(f"{which.name}: {error}") from error
+    if which.kind in ("binary", "class") and len(learner.screen_.classes_) < 2:
+        raise LearnError(f"{which.name}: all lesions to learn from are alike; expected two classes or more")
     fitted = Fitted(model, which.kind, len(which.classes), learner)
     width, typical, seen, patients = _after(source, fitted, held, options.coverage)
     key = secrets.token_bytes(16)

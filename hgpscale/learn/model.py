@@ -162,12 +162,16 @@ class Model:
         try:
             strange = sorted(set(skops.io.get_untrusted_types(file=path)) - set(_TRUSTED))
             content = None if strange else skops.io.load(path, trusted=list(_TRUSTED))
+            if isinstance(content, dict) and content.get("format") == FORMAT:
+                return cls._of(content)
         except _DAMAGED as error:
             raise LearnError(f"{path}: cannot be read as a model: {type(error).__name__}: {error}") from error
         if strange:
             raise LearnError(f"{path}: has {', '.join(strange[:3])} in it, which no model of hgpscale has; not read")
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise LearnError(f"{path}: is no model of this version of hgpscale, {FORMAT}; fit it anew")
+        raise LearnError(f"{path}: is no model of this version of hgpscale, {FORMAT}; fit it anew")
+
+    @classmethod
+    def _of(cls, content: Mapping[str, Any]) -> Self:
         return cls(
             Target(**content["target"]),
             Design(**content["design"]),

@@ -107,6 +107,19 @@ def _of_block(model: Model, block: xr.Dataset) -> pd.DataFrame | None:
     )
 
 
+def check_free(path: str | Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file unless told to: before lesions are predicted, not after.
+
+    Raises
+    ------
+    LearnError
+        There is a file already and `overwrite` is off.
+
+    """
+    if Path(path).exists() and not overwrite:
+        raise LearnError(f"{path}: is there already; use --overwrite to replace it, or give another name")
+
+
 def write_predictions(found: Predicted, path: str | Path, *, overwrite: bool = False) -> None:
     """Write the table as CSV, whole or not at all.
 
@@ -117,8 +130,7 @@ def write_predictions(found: Predicted, path: str | Path, *, overwrite: bool = F
 
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise LearnError(f"{path}: is there already; use --overwrite to replace it, or give another name")
+    check_free(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     found.table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")

@@ -139,10 +139,12 @@ class Target:
         texts = np.array([_text(value) for value in column], object)
         if self.kind == "binary":
             values = (texts == self.classes[1]).astype(float)
+            if self.classes[0] != f"not {self.classes[1]}":
+                values[~np.isin(texts, self.classes)] = np.nan
         else:
             position = {name: float(i) for i, name in enumerate(self.classes)}
             values = np.array([position.get(text, np.nan) for text in texts])
-            reasons[known & np.isnan(values)] = f"{self.name} is none of the model's classes"
+        reasons[known & np.isnan(values)] = f"{self.name} is none of the model's classes"
         values[~known] = np.nan
         return values, reasons
 
