@@ -115,9 +115,8 @@ def baseline_name(name: str) -> str:
 
 
 def first_metric(metrics: Metrics) -> str:
-    """Return the metric that the summary is about: the one of the permutation test, else the target's usual one."""
-    wanted = [metrics.permutation.metric] if metrics.permutation else []
-    for name in (*wanted, *_FIRST[metrics.kind], *metrics.metrics):
+    """Return the metric that the summary is about: the target's usual one, else another that is defined."""
+    for name in (*_FIRST[metrics.kind], *metrics.metrics):
         if name in metrics.metrics and metrics.metrics[name].mean is not None:
             return name
     return _FIRST[metrics.kind][0]
