@@ -264,7 +264,10 @@ def summary(metrics: Metrics, name: str) -> tuple[str, str]:
             f"{where}{scheme_words(metrics)}, the {measure.short} of the model is not defined: {measure.missing}.",
             "This run says nothing about how well the model predicts.",
         )
-    what = f"a mean {measure.short}" if metrics.splits.count > 1 else with_article(measure.short)
+    over = metrics.splits.count > 1 and not measure.short.startswith("mean")
+    what = with_article(f"mean {measure.short}" if over else measure.short)
+    if metrics.kind == "multitask" and name == "auc":
+        what += " for pure desmoplastic growth"
     first = (
         f"{where}{scheme_words(metrics)}, the model “{metrics.model}” reached {what} of {_said(value, percent, unit)}"
     )
