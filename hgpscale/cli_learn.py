@@ -110,7 +110,7 @@ def evaluate(
     shuffle_labels: Annotated[
         bool, typer.Option("--shuffle-labels", help="Deal the labels out at random: a control that must find nothing.")
     ] = False,
-    candidates: _Candidates = 30,
+    candidates: _Candidates = 20,
     budget: _Budget = None,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the prediction intervals.")] = 0.9,
     permutations: Annotated[int, typer.Option(min=1, help="Of the permutation test.")] = 1000,
@@ -212,7 +212,7 @@ def fit(
     everything: Annotated[
         bool, typer.Option("--everything", help="Fit on the rows whose column split is external too.")
     ] = False,
-    candidates: _Candidates = 30,
+    candidates: _Candidates = 20,
     budget: _Budget = None,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the prediction intervals.")] = 0.9,
     seed: _Seed = 0,

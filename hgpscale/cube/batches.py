@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _LESIONS_AT_A_TIME = 16 * schema.LESION_CHUNK
 """Lesions whose features are held twice while a wide table is made."""
+
+_MIXED = 4
+"""Tasks of Dask that are mixed where a selection is read in random order."""
+
+_UNTOUCHED = 2
+"""Layers of the graph of an array as `open_cube` makes it."""
 
 _NUMBERS_AT_A_TIME = 1_000_000
 """Rows of a tidy table that are made at once."""
@@ -160,22 +166,20 @@ class Piece(NamedTuple):
 
 def pieces(tables: Tables, size: int, shuffle: int | None) -> Iterator[Piece]:
     """Yield the rows that have a number, `size` at a time; see `Tables.batches`."""
-    chunk = schema.LESION_CHUNK
-    n_lesion = labels_of(tables.dataset, "lesion").size
+    parts, fewest = _parts(_features(tables), is_shuffled=shuffle is not None)
     rng = None if shuffle is None else np.random.default_rng(shuffle)
-    starts = np.arange(0, n_lesion, chunk)
     if rng is not None:
-        rng.shuffle(starts)
-    together = math.ceil(size / chunk)
+        parts = [parts[i] for i in rng.permutation(len(parts))]
     there = has_row(tables.dataset)
     held: list[Piece] = []
-    for first in range(0, len(starts), together):
-        group = starts[first : first + together]
+    while parts:
+        group = parts[:fewest]
+        while len(group) < len(parts) and sum(part.stop - part.start for part in group) < size:
+            group.append(parts[len(group)])
+        parts = parts[len(group) :]
         if rng is None:
-            read = [_read(tables, there, slice(group[0], min(group[-1] + chunk, n_lesion)))]
-        else:
-            read = [_read(tables, there, slice(start, min(start + chunk, n_lesion))) for start in group]
-        rows = _joined([*held, *read])
+            group = [slice(group[0].start, group[-1].stop)]
+        rows = _joined([*held, *(_read(tables, there, part) for part in group)])
         if rng is not None:
             rows = rows.take(rng.permutation(len(rows.numbers)))
         whole = len(rows.numbers) // size * size
@@ -184,6 +188,23 @@ def pieces(tables: Tables, size: int, shuffle: int | None) -> Iterator[Piece]:
         held = [rows.take(slice(whole, None))]
     if held and len(held[0].numbers):
         yield held[0]
+
+
+def _parts(dataset: xr.Dataset, *, is_shuffled: bool) -> tuple[list[slice], int]:
+    """Return the lesions in parts that are read at once, and how many of these one batch is made of at least.
+
+    Dask hands one slice through to the storage. Of a selection it has whole tasks read, each time that any of a task is
+    asked for; so in random order these are the parts, and some are mixed since each is many lesions in a row.
+    """
+    n_lesion = labels_of(dataset, "lesion").size
+    first = next(iter(dataset.data_vars.values())).variable
+    lengths: Sequence[int] = [schema.LESION_CHUNK] * math.ceil(n_lesion / schema.LESION_CHUNK)
+    is_selected = is_shuffled and "lesion" in first.chunksizes and len(first.data.dask.layers) > _UNTOUCHED
+    if is_selected:
+        lengths = first.chunksizes["lesion"]
+    ends = [min(int(end), n_lesion) for end in np.cumsum(lengths)]
+    parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False) if end > start]
+    return parts, _MIXED if is_selected else 1
 
 
 def _joined(parts: list[Piece]) -> Piece:

@@ -115,7 +115,9 @@ class Tables:
     def batches(
         self, size: int, target: str | Iterable[str] | None = None, *, shuffle: int | None = None
     ) -> Iterator[Any]:
-        """Yield tables of at most `size` rows, for models with ``partial_fit``; memory is bounded by the size.
+        """Yield tables of at most `size` rows, for models with ``partial_fit``.
+
+        Memory is bounded by the size; of a selection in random order by that of 4096 lesions, where that is more.
 
         A row is one lesion as one segmentation outlines it, with the index ``(lesion, segmentation)``; columns are
         features by pyradiomics' names, with the region as a prefix as in `to_frame`. Rows without any number are left

@@ -97,7 +97,7 @@ class Plan:
     test_fraction: float = 0.2
     strata: tuple[str, ...] = ()
     seed: int = 0
-    n_candidates: int = 30
+    n_candidates: int = 20
     budget: float | None = None
     coverage: float = 0.9
     permutations: int = 1000

@@ -86,7 +86,7 @@ class Options:
     """
 
     seed: int = 0
-    n_candidates: int = 30
+    n_candidates: int = 20
     budget: float | None = None
     coverage: float = 0.9
 

@@ -26,19 +26,33 @@ FORMAT = "hgpscale-model-1"
 _TRUSTED = (
     "hgpscale.learn.combat.ComBat",
     "hgpscale.learn.composition.HurdleComposition",
+    "hgpscale.learn.composition.SoftClassifier",
     "hgpscale.learn.filters.AgreementFilter",
     "hgpscale.learn.filters.CorrelationFilter",
     "hgpscale.learn.filters.RobustScaling",
     "hgpscale.learn.filters.VarianceFilter",
     "hgpscale.learn.learners.QuietLogistic",
     "hgpscale.learn.learners.SupportVectors",
+    "hgpscale.learn.moments.Moments",
+    "hgpscale.learn.screen.Screen",
     "hgpscale.learn.search.Search",
+    "hgpscale.learn.streaming.StreamingModel",
     "hgpscale.learn.typicality.Typicality",
     "hgpscale.learn.workflows.Layout",
     "hgpscale.learn.workflows.Recipe",
     "hgpscale.learn.workflows.Selection",
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.tree._tree.Tree",
 )
-"""Types in a model's file that are read besides those that skops knows to be harmless."""
+"""Types in a model's file that are read besides those that skops knows to be harmless.
+
+None of them runs anything that the file says: they are made without their constructor, or with numbers alone, and are
+given attributes.
+"""
 
 _DAMAGED = (BadZipFile, KeyError, ValueError, TypeError, AttributeError, ImportError, EOFError, zlib.error)
 """What zipfile, json and skops raise on a file that is damaged or of something else."""

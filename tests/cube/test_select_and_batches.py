@@ -462,6 +462,13 @@ def test_shuffled_batches_read_as_much(many: xr.Dataset, chunks_read: list[str])
     assert lesion_chunks(chunks_read) == list(range(7))
 
 
+def test_shuffled_batches_of_a_selection_read_nothing_twice(many: xr.Dataset, chunks_read: list[str]) -> None:
+    part = many.isel(lesion=slice(2, 25))
+    found = [row for batch in part.hgp.batches(4, shuffle=3) for row in batch.index]
+    assert lesion_chunks(chunks_read) == list(range(7))
+    assert sorted(found) == sorted(row for batch in part.hgp.batches(4) for row in batch.index)
+
+
 def test_a_selection_reads_no_other_families_images_and_raters(many: xr.Dataset, chunks_read: list[str]) -> None:
     part = many.hgp.select(features="glcm_Id", image_types="log-*", segmentations="AI")
     assert chunks_read == []
