@@ -152,7 +152,10 @@ def page(study: Study, cube: Path | None = None, inputs: Path | None = None) -> 
         no_pictures=_shared_reason([*most, *least]),
         limits=limits(metrics),
         checklists=checklists(metrics),
-        settings=[(key, words_of(value)) for key, value in metrics.settings.items()],
+        settings=[
+            (key, "all" if key == "features" and not value else words_of(value))
+            for key, value in metrics.settings.items()
+        ],
     )
     return html
 

@@ -35,10 +35,10 @@ def words_of(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {words_of(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(words_of, value))
+        return ", ".join(map(words_of, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value is None else str(value)
+    return "none" if value is None or value == "" else str(value)
 
 
 def _aim(m: Metrics) -> str:
@@ -69,8 +69,7 @@ def _covariates(m: Metrics) -> str:
 
 
 def _preparation(m: Metrics) -> str:
-    harmonise = _setting(m, "harmonise")
-    ending = f"; harmonised between centres ({harmonise})" if harmonise else "; not harmonised between centres"
+    ending = f"; harmonised between centres ({m.harmonised})" if m.harmonised else "; not harmonised between centres"
     return f"Imputed, scaled and filtered within each training set{ending}."
 
 
@@ -129,11 +128,7 @@ def _predictions(m: Metrics) -> str:
 def _imbalance(m: Metrics) -> str:
     if m.kind not in ("binary", "class"):
         return ""
-    totals: dict[str, float] = {}
-    for counts in m.cohort.labels.values():
-        for label, count in counts.items():
-            totals[label] = totals.get(label, 0) + (count or 0)
-    told = ", ".join(f"{label} {count:.0f}" for label, count in totals.items())
+    told = ", ".join(f"{label} {count:.0f}" for label, count in m.cohort.totals.items())
     return f"Lesions: {told}. Balanced accuracy is given." if told and "balanced_accuracy" in m.metrics else ""
 
 
@@ -148,7 +143,7 @@ def _strata(m: Metrics) -> str:
 
 def _output(m: Metrics) -> str:
     outputs = {
-        "binary": f"A probability of {m.positive or 'the positive class'}; classes at 0.5.",
+        "binary": f"A probability of {m.events[1]}; classes at 0.5.",
         "class": f"A probability of each class ({', '.join(m.classes)}); the largest is predicted.",
         "number": "A number with a 90 % conformal interval.",
         "composition": "Fractions of the growth patterns, a 90 % conformal interval of the desmoplastic one, probabilities of 100 % and of more than 50 %.",  # noqa: E501

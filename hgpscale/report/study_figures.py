@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from hgpscale.report.figures import PATTERNS
 from hgpscale.report.study_curves import calibration, decisions, roc
-from hgpscale.report.study_read import Metrics, Study
+from hgpscale.report.study_read import PARTS, Metrics, Study
 from hgpscale.report.study_words import (
     MEASURES,
     baseline_name,
@@ -131,20 +131,20 @@ def by_split(metrics: Metrics, name: str) -> Figure | None:
 
 def labels_by_centre(metrics: Metrics) -> Figure | None:
     """Draw the share of each label, or the mean of each growth pattern, by centre; None for numbers."""
-    labels = metrics.cohort.labels
-    keys = list(dict.fromkeys(key for counts in labels.values() for key in counts))
+    labels = metrics.cohort.by_centre
+    means = metrics.has_composition
+    keys = list(PARTS) if means else list(dict.fromkeys(key for counts in labels.values() for key in counts))
     if not labels or metrics.kind == "number" or not keys or len(keys) > len(_CLASSES):
         return None
-    means = metrics.has_composition
     colours = {key: PATTERNS.get(key, _CLASSES[i]) for i, key in enumerate(keys)}
     row = 44
     axis = Axis(0, 100, (0, 25, 50, 75, 100), "mean share of the interface, %" if means else "share of lesions, %")
     canvas = Canvas(axis, None, 440, row * len(labels) + 54, left=14, right=18, top=4)
     told = []
     for i, (centre, counts) in enumerate(labels.items()):
-        whole = sum(value or 0 for value in counts.values())
+        whole = sum(counts.get(key) or 0 for key in keys)
         y, start = 4 + row * i + 19, 0.0
-        count = metrics.cohort.centres.get(centre, metrics.cohort.lesions if len(labels) == 1 else 0)
+        count = metrics.cohort.lesions_of(centre)
         canvas.text(0, y - 5, f"{shortened(centre, 40)}{f', n = {count}' if count else ''}")
         said = []
         for key in keys:
@@ -246,7 +246,7 @@ def decision_figure(study: Study) -> Figure | None:
     gain = (curve.model > np.maximum(curve.everyone, 0) + 1e-9) & (curve.model > 1e-9)
     where = _ranges(curve.threshold, gain)
     told = f"It is above both at thresholds {where}." if where else "It is above both at no threshold."
-    event = study.metrics.positive or "positive"
+    event = study.metrics.events[1]
     return Figure(
         "decision",
         (canvas.render(f"Decision curve; {told}"),),

@@ -34,8 +34,8 @@ def _limits(metrics: Metrics) -> Iterator[str]:
         yield "No external test set: all numbers come from the data that the model was developed on."
     yield from _of_results(metrics)
     if metrics.has_probability:
-        yield from _imbalance(people.labels)
-    if len(people.centres) > 1 and not metrics.settings.get("harmonise"):
+        yield from _imbalance(metrics)
+    if len(people.centres) > 1 and not metrics.harmonised:
         yield "Features were not harmonised between centres; differences of scanners may help or hide the signal."
     if len(people.segmentations) <= 1:
         yield "One outline a lesion: how far predictions depend on who outlines is not known."
@@ -92,11 +92,13 @@ def _of_results(metrics: Metrics) -> Iterator[str]:
         yield f"The 90 % prediction intervals hold {100 * coverage.mean:.0f} % of the true values: they are too narrow."
 
 
-def _imbalance(labels: dict[str, dict[str, float | None]]) -> Iterator[str]:
-    totals: dict[str, float] = {}
-    for counts in labels.values():
-        for label, count in counts.items():
-            totals[label] = totals.get(label, 0) + (count or 0)
+def _imbalance(metrics: Metrics) -> Iterator[str]:
+    totals = metrics.cohort.totals
+    if metrics.kind == "multitask":
+        pure, whole = totals.get("pure desmoplastic"), totals.get("lesions")
+        if pure is None or whole is None:
+            return
+        totals = {metrics.events[1]: pure, metrics.events[0]: whole - pure}
     whole = sum(totals.values())
     if len(totals) == 2 and whole > 3 and min(totals.values()) < 0.3 * whole:
         rare = min(totals, key=lambda label: totals[label])

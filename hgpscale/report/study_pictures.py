@@ -95,8 +95,8 @@ def told(metrics: Metrics, row: Any) -> str:
         ]
         return "; ".join(f"{side}: {words}" for side, words in zip(("True", "predicted"), sides, strict=False))
     if metrics.kind == "binary":
-        label = metrics.positive or "positive"
-        truth = "" if not np.isfinite(row["target"]) else (label if row["target"] > 0.5 else f"not {label}")
+        other, label = metrics.events
+        truth = "" if not np.isfinite(row["target"]) else (label if row["target"] > 0.5 else other)
         return f"True: {truth or 'not known'}; P({label}) = {row['probability']:.2f}"
     if metrics.kind == "number":
         return f"True: {row['target']:.3g}; predicted: {row['prediction']:.3g}"

@@ -19,6 +19,8 @@ from hgpscale.errors import ReportError
 
 SCHEMA = "hgpscale-metrics-1"
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
+WHOLE = "all"
+"""Name that labels of all centres together have."""
 PARTS = ("desmoplastic", "replacement", "pushing")
 Kind = Literal["binary", "class", "number", "composition", "multitask"]
 
@@ -134,6 +136,25 @@ class People(_Part):
     excluded: tuple[Excluded, ...] = ()
     labels: dict[str, dict[str, float | None]] = Field(default_factory=dict)
 
+    @property
+    def by_centre(self) -> dict[str, dict[str, float | None]]:
+        """Labels of each centre, without those of all together where there are centres."""
+        alone = {name: counts for name, counts in self.labels.items() if name != WHOLE}
+        return alone or self.labels
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Labels of all centres together."""
+        found: dict[str, float] = {}
+        for counts in [self.labels[WHOLE]] if WHOLE in self.labels else self.labels.values():
+            for label, count in counts.items():
+                found[label] = found.get(label, 0.0) + (count or 0.0)
+        return found
+
+    def lesions_of(self, centre: str) -> int | None:
+        """Return how many lesions a row of `labels` is about; None where that is not known."""
+        return self.lesions if centre == WHOLE or len(self.labels) == 1 else self.centres.get(centre)
+
 
 class Chosen(_Part):
     """A feature, and in which share of the splits it was selected."""
@@ -177,6 +198,21 @@ class Metrics(_WithMetrics):
     def has_composition(self) -> bool:
         """Whether growth patterns are predicted as fractions."""
         return self.kind in ("composition", "multitask")
+
+    @property
+    def events(self) -> tuple[str, str]:
+        """Names of no and yes, where there is a probability."""
+        if self.kind == "multitask":
+            return "other growth", "pure desmoplastic"
+        if len(self.classes) == 2:
+            return self.classes[0], self.classes[1]
+        return (f"not {self.positive}", self.positive) if self.positive else ("negative", "positive")
+
+    @property
+    def harmonised(self) -> str:
+        """How features were harmonised between centres; empty where they were not."""
+        said = self.settings.get("harmonise")
+        return str(said) if said and said != "none" else ""
 
     @property
     def has_probability(self) -> bool:

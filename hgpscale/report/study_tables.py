@@ -10,7 +10,7 @@ import pandas as pd
 
 from hgpscale.catalog import FAMILIES, LESION
 from hgpscale.report.study_composition import coverage_by_truth
-from hgpscale.report.study_read import NAMES, Chosen, Group, Metrics, Study, Value
+from hgpscale.report.study_read import NAMES, PARTS, Chosen, Group, Metrics, Study, Value
 from hgpscale.report.study_words import (
     MINUS,
     TO,
@@ -162,8 +162,7 @@ def confusion_table(study: Study) -> Table | None:
         truth, guess = table["target"].replace("", None), table["prediction"].replace("", None)
         names = list(metrics.classes) or sorted({*truth.dropna(), *guess.dropna()})
     elif metrics.has_probability:
-        other = "other" if metrics.kind == "multitask" or not metrics.positive else f"not {metrics.positive}"
-        names = [other, metrics.positive or ("pure desmoplastic" if metrics.kind == "multitask" else "positive")]
+        names = list(metrics.events)
         events = study.events
         truth = (events["y"] > 0.5).map({False: names[0], True: names[1]})
         guess = (events["p"] >= 0.5).map({False: names[0], True: names[1]})
@@ -319,7 +318,8 @@ def coverage_table(study: Study) -> Table | None:
 def labels_table(metrics: Metrics) -> Table | None:
     """Return what `labels_by_centre` draws, as numbers."""
     labels = metrics.cohort.labels
-    keys = list(dict.fromkeys(key for counts in labels.values() for key in counts))
+    # The evaluation counts the lesions among the labels of numbers and compositions.
+    keys = [key for key in dict.fromkeys(key for counts in labels.values() for key in counts) if key != "lesions"]
     if not keys:
         return None
     means = metrics.has_composition
@@ -329,10 +329,10 @@ def labels_table(metrics: Metrics) -> Table | None:
         for key in keys:
             value = counts.get(key)
             if value is None:
-                cells.append(Cell("" if not means else UNDEFINED))
+                cells.append(Cell(""))
             else:
-                cells.append(Cell(f"{100 * value:.0f} %" if means else f"{value:.4g}", value))
-        lesions = metrics.cohort.centres.get(centre, metrics.cohort.lesions if len(labels) == 1 else None)
+                cells.append(Cell(f"{100 * value:.0f} %" if means and key in PARTS else f"{value:.4g}", value))
+        lesions = metrics.cohort.lesions_of(centre)
         rows.append((_text(centre), Cell("") if lesions is None else _count(lesions), *cells))
     what = (
         "mean share of each growth pattern"

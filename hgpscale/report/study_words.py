@@ -115,9 +115,8 @@ def baseline_name(name: str) -> str:
 
 
 def first_metric(metrics: Metrics) -> str:
-    """Return the metric that the summary is about: the one of the permutation test, else the target's usual one."""
-    wanted = [metrics.permutation.metric] if metrics.permutation else []
-    for name in (*wanted, *_FIRST[metrics.kind], *metrics.metrics):
+    """Return the metric that the summary is about: the target's usual one, else another that is defined."""
+    for name in (*_FIRST[metrics.kind], *metrics.metrics):
         if name in metrics.metrics and metrics.metrics[name].mean is not None:
             return name
     return _FIRST[metrics.kind][0]
@@ -265,7 +264,10 @@ def summary(metrics: Metrics, name: str) -> tuple[str, str]:
             f"{where}{scheme_words(metrics)}, the {measure.short} of the model is not defined: {measure.missing}.",
             "This run says nothing about how well the model predicts.",
         )
-    what = f"a mean {measure.short}" if metrics.splits.count > 1 else with_article(measure.short)
+    over = metrics.splits.count > 1 and not measure.short.startswith("mean")
+    what = with_article(f"mean {measure.short}" if over else measure.short)
+    if metrics.kind == "multitask" and name == "auc":
+        what += " for pure desmoplastic growth"
     first = (
         f"{where}{scheme_words(metrics)}, the model “{metrics.model}” reached {what} of {_said(value, percent, unit)}"
     )

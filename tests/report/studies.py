@@ -75,15 +75,16 @@ def metrics(kind: str, lesions: int, splits: int, scheme: str, seed: int = 0) ->
     is_composition = kind in ("composition", "multitask")
     centres = {centre: lesions // 3 + (i < lesions % 3) for i, centre in enumerate(CENTRES)}
     labels: dict[str, dict[str, float]] = {}
-    for i, (centre, count) in enumerate(centres.items()):
+    for i, (centre, count) in enumerate({"all": lesions, **centres}.items()):
         if is_composition:
-            labels[centre] = dict(zip(parts, (0.35 + 0.1 * i, 0.5 - 0.1 * i, 0.15), strict=True))
+            shares = dict(zip(parts, (0.35 + 0.08 * i, 0.5 - 0.08 * i, 0.15), strict=True))
+            labels[centre] = {**shares, "pure desmoplastic": count // 4, "lesions": count}
         elif kind == "number":
-            labels[centre] = {"mean": 12.0 + i, "sd": 4.5}
+            labels[centre] = {"mean": 12.0 + i, "sd": 4.5, "lesions": count}
         elif kind == "class":
             labels[centre] = dict(zip(parts, (count // 2, count - count // 2 - count // 8, count // 8), strict=True))
         else:
-            labels[centre] = {"desmoplastic": count // (3 - i % 2), "other": count - count // (3 - i % 2)}
+            labels[centre] = {"non-desmoplastic": count - count // 4, "desmoplastic": count // 4}
     train, test = (
         (round(lesions * 0.8), lesions - round(lesions * 0.8))
         if scheme != "external"
@@ -93,8 +94,10 @@ def metrics(kind: str, lesions: int, splits: int, scheme: str, seed: int = 0) ->
     return {
         "schema": "hgpscale-metrics-1",
         "target": {"binary": "pure", "composition": "composition", "multitask": "multitask"}.get(kind, kind),
-        "kind": kind, "positive": "pure desmoplastic" if kind in ("binary", "multitask") else "",
-        "classes": list(parts) if kind == "class" else [], "model": "search", **found,
+        "kind": kind,
+        "positive": "desmoplastic (100 %) against none (0 %)" if kind in ("binary", "multitask") else "",
+        "classes": {"binary": ["non-desmoplastic", "desmoplastic"], "number": []}.get(kind, list(parts)),
+        "model": "search", **found,
         "delong": {"auc": 0.71, "low": 0.62, "high": 0.8} if scheme == "external" and "auc" in found else None,
         "baselines": baselines,
         "permutation": {"metric": first, "p": 0.004, "permutations": 1000},
@@ -109,7 +112,7 @@ def metrics(kind: str, lesions: int, splits: int, scheme: str, seed: int = 0) ->
         "strata": {"chemotherapy": {"0": group, "1": {**group, first: found[first] | {"low": None, "high": None}}}},
         "raters": {rater: {"lesions": lesions // 3, **dict(list(found.items())[:4])} for rater in RATERS},
         "rater_spread": {"mean": 0.07, "max": 0.31},
-        "settings": {"features": ["*"], "harmonise": None, "covariates": ["chemotherapy"], "cutoff": "100 %",
+        "settings": {"features": [], "harmonise": "none", "covariates": ["chemotherapy"], "cutoff": "100 %",
                      "shuffle_labels": False},
         "cube": "cube.zarr", "settings_digest": "9f2c4e1ab77d", "seconds": 912.4,
         "created": "2026-11-27T09:12:33+00:00",

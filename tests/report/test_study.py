@@ -21,10 +21,11 @@ from hgpscale.cube import CubeWriter
 from hgpscale.errors import ReportError
 from hgpscale.report.study import MARK, write_report
 from hgpscale.report.study_curves import calibration, decisions, roc, wilson
+from hgpscale.report.study_figures import labels_by_centre
 from hgpscale.report.study_items import checklists
 from hgpscale.report.study_limits import limits, undefined_notes
 from hgpscale.report.study_read import Difference, Metrics, read_study
-from hgpscale.report.study_tables import confusion_table, feature_shares, read_name
+from hgpscale.report.study_tables import confusion_table, feature_shares, labels_table, read_name
 from hgpscale.report.study_words import between, number, p_value, summary, verdict
 from hgpscale.settings import Settings
 
@@ -170,6 +171,23 @@ def test_limits_follow_from_the_run() -> None:
     assert "Few patients" not in " ".join(limits(external))
 
 
+def test_labels_of_all_are_not_counted_twice() -> None:
+    told = " ".join(limits(metrics()))
+    assert "22 of 90 lesions are “desmoplastic”" in told
+    assert "22 of 90 lesions are “pure desmoplastic”" in " ".join(limits(metrics("multitask")))
+    figure, table = labels_by_centre(metrics("multitask")), labels_table(metrics("multitask"))
+    assert figure is not None
+    assert table is not None
+    # Only centres and only parts are drawn; the table has all rows and the count of pure lesions.
+    assert [words for _, words in figure.legend] == ["desmoplastic", "replacement", "pushing"]
+    assert "all" not in figure.drawings[0]
+    assert [title for title, _ in table.heads] == [
+        "centre", "lesions", "desmoplastic", "replacement", "pushing", "pure desmoplastic",
+    ]  # fmt: skip
+    assert [cell.text for cell in table.rows[0]] == ["all", "90", "35 %", "50 %", "15 %", "22"]
+    assert "not harmonised" not in " ".join(limits(metrics(settings={"harmonise": "combat"})))
+
+
 def test_checklists_have_every_item_once() -> None:
     lists = {entry.name: entry for entry in checklists(metrics())}
     assert {name: len(entry.items) for name, entry in lists.items()} == {"TRIPOD+AI": 52, "CLEAR": 58, "METRICS": 30}
@@ -275,6 +293,7 @@ def evil(folder: Path) -> Path:
         "binary",
         lesions=40,
         model=EVIL,
+        classes=[EVIL, "b"],
         positive=EVIL,
         cube=EVIL,
         strata={EVIL: {EVIL: {"lesions": 3}}},
