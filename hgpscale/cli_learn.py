@@ -110,6 +110,9 @@ def evaluate(
     shuffle_labels: Annotated[
         bool, typer.Option("--shuffle-labels", help="Deal the labels out at random: a control that must find nothing.")
     ] = False,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Split the rows whose column split is external too.")
+    ] = False,
     candidates: _Candidates = 20,
     budget: _Budget = None,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the prediction intervals.")] = 0.9,
@@ -169,6 +172,7 @@ def evaluate(
         coverage=coverage,
         permutations=permutations,
         shuffle_labels=shuffle_labels,
+        everything=everything,
     )
     with (
         counter("splits", quiet=quiet) as on_progress,
@@ -224,9 +228,9 @@ def fit(
     search keep scaled features of single lesions in it. sgd and mlp read the
     cube in batches, so that it may be larger than memory.
     """
-    from hgpscale.learn.fit import fit as run
-    from hgpscale.learn.fit import update as go_on
     from hgpscale.learn.fitting import Options
+    from hgpscale.learn.training import fit as run
+    from hgpscale.learn.training import update as go_on
     from hgpscale.report.learning import print_fit
 
     if update is not None:
@@ -266,8 +270,8 @@ def predict(
     Refuses a cube whose features were made with other settings than the
     model's. Lesions without features are listed, and the exit status is 1.
     """
-    from hgpscale.learn.predict import check_free, write_predictions
-    from hgpscale.learn.predict import predict as run
+    from hgpscale.learn.predicting import check_free, write_predictions
+    from hgpscale.learn.predicting import predict as run
     from hgpscale.report.learning import print_predictions
     from hgpscale.report.tables import counter
 

@@ -26,7 +26,7 @@ from hgpscale.testing import make_cohort
 SETTINGS = Settings(binWidth=10, resampledPixelSpacing=(1.5, 1.5, 1.5))
 """Resampled, because the two centres have different voxels; narrow bins, because lesions differ by tens of HU."""
 
-PLAN = Plan("multitask", "elastic-net", n_splits=10, strata=("chemotherapy",), permutations=200)
+PLAN = Plan("multitask", "elastic-net", n_splits=10, strata=("chemotherapy",), permutations=200, everything=True)
 """What is evaluated: so few lesions show how a report reads, not that anything can be predicted."""
 
 _MANIFEST, _PARAMETERS, _CUBE, _TABLE, _FIGURE, _RESULTS = (

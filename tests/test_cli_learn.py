@@ -43,7 +43,7 @@ def test_help(command: str, parts: list[str]) -> None:
 
 def test_evaluate(rated_cube: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ("evaluate", rated_cube, "--target", "pure", "--cutoff", "50", "--n-splits", 2, *QUICK)
+    arguments = ("evaluate", rated_cube, "--target", "pure", "--cutoff", "50", "--n-splits", 2, "--everything", *QUICK)
     found = run(*arguments, "--stratum", "centre", "--out", out, "--seed", 4)
     assert found.exit_code == 0, found.stderr
     said = " ".join(found.stdout.split())

@@ -27,6 +27,7 @@ from hgpscale.learn.fitting import MODELS, STREAMING, Options
 from hgpscale.learn.intervals import delong
 from hgpscale.learn.judging import judge_all
 from hgpscale.learn.predictions import lesion_table, patient_table, truth_columns
+from hgpscale.learn.samples import EXTERNAL_REASON, without_external
 from hgpscale.learn.study import Study, counted, make_study
 from hgpscale.learn.targets import PARTS, Cutoff
 from hgpscale.learn.workflows import Harmonise
@@ -81,6 +82,8 @@ class Plan:
         Of the permutation test.
     shuffle_labels
         Deal the labels out anew among patients before all else: a control that must find nothing.
+    everything
+        Of the schemes ``repeated`` and ``leave-centre-out``: use lesions whose `split` is ``external`` too.
 
     """
 
@@ -102,6 +105,7 @@ class Plan:
     coverage: float = 0.9
     permutations: int = 1000
     shuffle_labels: bool = False
+    everything: bool = False
 
 
 def evaluate(
@@ -151,7 +155,9 @@ def evaluate(
         raise LearnError(f"model {plan.model} reads lesions in batches and cannot harmonise centres; use another model")
     if Path(out).exists() and not Path(out).is_dir():
         raise LearnError(f"{out}: is a file; expected a folder to write to")
-    dataset = open_cube(cube)
+    dataset, kept = open_cube(cube), 0
+    if plan.scheme in ("repeated", "leave-centre-out") and not plan.everything:
+        dataset, kept = without_external(dataset)
     study = make_study(
         dataset,
         plan.target,
@@ -162,6 +168,9 @@ def evaluate(
         cutoff=plan.cutoff,
         positive=plan.positive,
     )
+    if kept:
+        samples = replace(study.samples, excluded=((EXTERNAL_REASON, kept), *study.samples.excluded))
+        study = replace(study, samples=samples)
     strata = {name: _strata(name, study) for name in plan.strata}
     if plan.shuffle_labels:
         study = _shuffled(study, plan.seed)
@@ -198,7 +207,7 @@ def evaluate(
         "seconds": round(time.monotonic() - begun, 1),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    _write(Path(out), found, _predictions(study, tests), parts, study)
+    _write(Path(out), found, _predictions(study, tests, judged), parts, study)
     return found
 
 
@@ -345,9 +354,9 @@ def _rater_spread(study: Study, judged: Sequence[Judged]) -> dict[str, float] | 
     return {"mean": float(np.mean(spreads)), "max": float(np.max(spreads))} if spreads else None
 
 
-def _predictions(study: Study, tests: Sequence[scores.Asked]) -> pd.DataFrame:
+def _predictions(study: Study, tests: Sequence[scores.Asked], judged: Sequence[Judged]) -> pd.DataFrame:
     lesions, patients = [], []
-    for test in tests:
+    for test, one in zip(tests, judged, strict=True):
         table = lesion_table(
             study.target,
             study.samples.take(test.rows),
@@ -355,6 +364,7 @@ def _predictions(study: Study, tests: Sequence[scores.Asked]) -> pd.DataFrame:
             half_width=test.half_width["model"],
             typicality=test.typicality,
             n_segmentations=test.n_segmentations,
+            n_training=len(one.train),
         )
         table.insert(1, "split", test.split)
         at = list(table).index("centre" if "centre" in table else "lesion") + 1

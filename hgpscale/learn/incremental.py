@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from hgpscale.learn.fit import FitReport
+    from hgpscale.learn.training import FitReport
 
 _BATCH = 1024
 _TYPICAL_ROWS = 2000
@@ -144,7 +144,7 @@ def update(model: Model, cube: xr.Dataset) -> tuple[Model, FitReport]:
 
 
 def _report(lesions: int, patients: int, design: Design, excluded: tuple[tuple[str, int], ...]) -> FitReport:
-    from hgpscale.learn.fit import FitReport
+    from hgpscale.learn.training import FitReport
 
     return FitReport(Path(), lesions, patients, len(design.features), excluded)
 

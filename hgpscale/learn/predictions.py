@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hgpscale.learn.targets import Target
 
 UNUSUAL = 0.01
-"""Typicality below which a lesion counts as unlike the training data."""
+"""Typicality up to which a lesion counts as unlike the training data; of few, one that is farther off than all."""
 
 
 def lesion_table(
@@ -29,6 +29,7 @@ def lesion_table(
     half_width: float,
     typicality: NDArray[np.float64],
     n_segmentations: NDArray[np.int64],
+    n_training: int,
 ) -> pd.DataFrame:
     """Return a row a lesion.
 
@@ -44,6 +45,8 @@ def lesion_table(
         Of the conformal interval.
     typicality, n_segmentations
         Of each lesion, shape ``(lesion,)``.
+    n_training
+        Rows that typicality was told from.
 
     """
     table: dict[str, Any] = {"level": "lesion", "patient": samples.patient, "lesion": samples.lesion}
@@ -62,7 +65,7 @@ def lesion_table(
     if target.kind in ("number", "composition"):
         table["low"], table["high"] = limits(said, half_width, target.kind)
     table |= {
-        "unusual": (typicality < UNUSUAL).astype(np.int64),
+        "unusual": (typicality <= max(UNUSUAL, 1 / (n_training + 1)) + 1e-12).astype(np.int64),
         "typicality": typicality,
         "interface_area": samples.interface,
         "n_segmentations": n_segmentations,

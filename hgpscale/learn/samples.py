@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
     from hgpscale.contents import Key
 
+EXTERNAL = "external"
+"""Value of the manifest's column `split` of lesions that are kept for validation."""
+
+EXTERNAL_REASON = "external validation set (--everything takes it in)"
+
 VOLUMES = ("original_shape_MeshVolume", "original_shape_VoxelVolume")
 INTERFACE = "original_shape_SurfaceArea"
 """Features of the region `lesion` that have a meaning of their own: mm³, and mm²."""
@@ -196,6 +201,24 @@ def _feature(cube: xr.Dataset, names: Sequence[str]) -> NDArray[np.float64]:
                 values: NDArray[np.float64] = cube.hgp.vectors(key)[..., here.index(name)]
                 return values
     return np.full((labels_of(cube, "lesion").size, labels_of(cube, "segmentation").size), np.nan)
+
+
+def without_external(cube: xr.Dataset) -> tuple[xr.Dataset, int]:
+    """Return the part of a cube that is not kept for validation, and how many lesions are.
+
+    Raises
+    ------
+    LearnError
+        All are.
+
+    """
+    if "split" not in cube.attrs[COLUMNS]:
+        return cube, 0
+    external = ordered(cube["split"], ("lesion",)) == EXTERNAL
+    if external.all():
+        raise LearnError("every lesion is of the external validation set; use them with --everything")
+    kept = cube.isel(lesion=np.flatnonzero(~external)) if external.any() else cube
+    return kept, int(external.sum())
 
 
 def lesion_weight(lesion: NDArray[Any]) -> NDArray[np.float64]:

@@ -11,8 +11,8 @@ from hgpscale.learn.metrics import METRICS
 from hgpscale.report.tables import count_of, print_line, print_table
 
 if TYPE_CHECKING:
-    from hgpscale.learn.fit import FitReport
-    from hgpscale.learn.predict import Predicted
+    from hgpscale.learn.predicting import Predicted
+    from hgpscale.learn.training import FitReport
 
 
 def print_evaluation(found: Mapping[str, Any], folder: Path) -> None:

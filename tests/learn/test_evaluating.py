@@ -20,7 +20,7 @@ from hgpscale.errors import LearnError
 from hgpscale.learn import evaluating, scores
 from hgpscale.learn.evaluating import Plan, evaluate
 
-PLAN = Plan("pure", "elastic-net", n_splits=4, permutations=50)
+PLAN = Plan("pure", "elastic-net", n_splits=4, permutations=50, everything=True)
 NOT_EQUAL = ("seconds", "created")
 
 
@@ -173,6 +173,19 @@ def test_the_cohort_adds_up(pure: Results, growth: pd.DataFrame) -> None:
     assert cohort["features"] == len(FEATURES) * 2 + 4
     for (train, test), part in zip(pure.found["splits"]["sizes"], pure.splits, strict=True):
         assert (train + test, test) == (cohort["lesions"], len(part))
+
+
+def test_external_lesions_are_left_alone_unless_everything_is_wanted(
+    growth_cube: Path, folder: Path, growth: pd.DataFrame
+) -> None:
+    found = run(growth_cube, folder / "development", replace(PLAN, n_splits=2, everything=False)).found
+    is_external = growth["split"] == "external"
+    reasons = {one["reason"]: one["lesions"] for one in found["cohort"]["excluded"]}
+    assert reasons["external validation set (--everything takes it in)"] == is_external.sum()
+    kept = growth[~is_external & growth["hgp_desmoplastic"].isin([0, 100])]
+    assert found["cohort"]["lesions"] == len(kept)
+    tested = pd.read_csv(folder / "development" / "predictions.csv").query("level == 'lesion'")["lesion"]
+    assert set(tested) <= set(kept["ID"])
 
 
 def test_strata_are_metrics_over_their_lesions(pure: Results, growth: pd.DataFrame) -> None:

@@ -14,15 +14,15 @@ from hgpscale import open_cube
 from hgpscale.errors import CubeError, LearnError
 from hgpscale.learn import incremental
 from hgpscale.learn.conformal import half_width
-from hgpscale.learn.fit import fit, update
 from hgpscale.learn.fitting import Options
 from hgpscale.learn.learners import outputs
 from hgpscale.learn.model import Model
-from hgpscale.learn.predict import predict
+from hgpscale.learn.predicting import predict
 from hgpscale.learn.samples import Samples, lesion_weight
 from hgpscale.learn.streaming import StreamingModel
 from hgpscale.learn.study import labelled
 from hgpscale.learn.targets import Target
+from hgpscale.learn.training import fit, update
 
 
 @pytest.mark.parametrize("name", ["elastic-net", "sgd"])

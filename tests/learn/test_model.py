@@ -24,13 +24,13 @@ from hgpscale.learn import learners, search
 from hgpscale.learn import model as models
 from hgpscale.learn.design import Design
 from hgpscale.learn.digests import lesion_hash, settings_digest
-from hgpscale.learn.fit import fit
 from hgpscale.learn.fitting import MODELS, Options, fit_model, rows_of
 from hgpscale.learn.judging import typical_model
 from hgpscale.learn.model import Model
-from hgpscale.learn.predict import predict
+from hgpscale.learn.predicting import predict
 from hgpscale.learn.samples import Samples, lesion_weight
 from hgpscale.learn.study import labelled
+from hgpscale.learn.training import fit
 
 
 @pytest.fixture

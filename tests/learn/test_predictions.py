@@ -11,12 +11,12 @@ import pytest
 from learn_cases import cube_of, growth_table, rated, samples_of
 
 from hgpscale.errors import CubeError, LearnError
-from hgpscale.learn import predict as predicting
-from hgpscale.learn.fit import fit
+from hgpscale.learn import predicting
 from hgpscale.learn.model import Model
-from hgpscale.learn.predict import predict, write_predictions
+from hgpscale.learn.predicting import predict, write_predictions
 from hgpscale.learn.predictions import lesion_table, patient_table
 from hgpscale.learn.targets import Target
+from hgpscale.learn.training import fit
 
 PURE = Target("pure", "binary", ("non-desmoplastic", "desmoplastic"))
 COMPOSITION = Target("composition", "composition", ("desmoplastic", "replacement", "pushing"))
@@ -104,8 +104,9 @@ def test_columns_of_a_lesion(target: Target, said: Any, columns: list[str], pred
         samples_of(centre=["N", "S"]),
         np.array(said),
         half_width=0.2,
-        typicality=np.array([0.01, 0.0099]),
+        typicality=np.array([0.011, 0.01]),
         n_segmentations=np.array([1, 3]),
+        n_training=500,
     )
     assert list(table) == ["level", "patient", "lesion", "centre", *columns, *COMMON]
     if prediction is not None:
@@ -115,6 +116,19 @@ def test_columns_of_a_lesion(target: Target, said: Any, columns: list[str], pred
         np.testing.assert_allclose(table[["low", "high"]], [[0, 0.3], [0.75, 1]])
     if target.kind == "number":
         np.testing.assert_allclose(table[["low", "high"]], [[49.8, 50.2], [59.8, 60.2]])
+
+
+def test_farther_off_than_all_of_a_few_training_lesions_is_unusual() -> None:
+    table = lesion_table(
+        PURE,
+        samples_of(centre=["N", "S"]),
+        np.array([[0.5], [0.5]]),
+        half_width=np.nan,
+        typicality=np.array([1 / 21, 2 / 21]),
+        n_segmentations=np.array([1, 1]),
+        n_training=20,
+    )
+    assert list(table["unusual"]) == [1, 0]
 
 
 @pytest.fixture(scope="module")

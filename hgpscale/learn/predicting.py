@@ -104,6 +104,7 @@ def _of_block(model: Model, block: xr.Dataset) -> pd.DataFrame | None:
         half_width=model.fitted.half_width,
         typicality=mean(typicality),
         n_segmentations=counts[order],
+        n_training=model.typical[-1].distances_.shape[1],
     )
 
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import sklearn
 from threadpoolctl import threadpool_limits
 
@@ -23,15 +22,13 @@ from hgpscale.learn.digests import settings_digest
 from hgpscale.learn.fitting import MODELS, STREAMING, Options, fit_model, rows_of
 from hgpscale.learn.judging import typical_model
 from hgpscale.learn.model import Model
-from hgpscale.learn.samples import Samples, lesion_weight
+from hgpscale.learn.samples import EXTERNAL_REASON, Samples, lesion_weight, without_external
 from hgpscale.learn.study import labelled
 from hgpscale.learn.targets import Cutoff
 from hgpscale.learn.workflows import Harmonise
 
 if TYPE_CHECKING:
-    import xarray as xr
-
-EXTERNAL = "external"
+    pass
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def fit(
     options = Options() if options is None else options
     dataset = open_cube(cube)
     if not everything:
-        dataset, kept = _without_external(dataset)
+        dataset, kept = without_external(dataset)
     if model in STREAMING:
         if harmonise != "none":
             raise LearnError(f"model {model} reads lesions in batches and cannot harmonise centres; use another model")
@@ -144,7 +141,7 @@ def fit(
     }
     replace(made, about=about).save(out)
     if not everything and kept:
-        report = replace(report, excluded=(("external validation set", kept), *report.excluded))
+        report = replace(report, excluded=((EXTERNAL_REASON, kept), *report.excluded))
     return replace(report, model=Path(out))
 
 
@@ -163,7 +160,7 @@ def update(path: str | Path, cube: str | Path, *, everything: bool = False) -> F
     dataset = open_cube(cube)
     model.check_cube(dataset, cube)
     if not everything:
-        dataset, _ = _without_external(dataset)
+        dataset, _ = without_external(dataset)
     made, report = incremental.update(model, dataset)
     if report.lesions:
         about = {
@@ -173,15 +170,3 @@ def update(path: str | Path, cube: str | Path, *, everything: bool = False) -> F
         }
         replace(made, about=about).save(path)
     return replace(report, model=Path(path))
-
-
-def _without_external(dataset: xr.Dataset) -> tuple[xr.Dataset, int]:
-    """Return the part of a cube that is not kept for validation, and how many lesions are."""
-    from hgpscale.cube.head import COLUMNS
-
-    if "split" not in dataset.attrs[COLUMNS]:
-        return dataset, 0
-    external = np.asarray(dataset["split"].values == EXTERNAL)
-    if external.all():
-        raise LearnError("every lesion is of the external validation set; fit on all with --everything")
-    return (dataset.isel(lesion=np.flatnonzero(~external)), int(external.sum())) if external.any() else (dataset, 0)
