@@ -2,20 +2,25 @@
 
     python benchmarks/learning.py FOLDER [--patients 400] [--external 200] [--seed 0] [--workers 2]
 
-Makes FOLDER/study.csv and FOLDER/cube.zarr, goes on with what is there, and prints what it took.
+Makes FOLDER/study.csv and FOLDER/cube.zarr, goes on with what is there, and prints what it took; then evaluates models
+of pure and of mixed growth beside their baselines, of single regions, and with shuffled labels.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from hgpscale.cohort import read_manifest
 from hgpscale.cube import status
+from hgpscale.learn import Plan, evaluate
 from hgpscale.testing import make_study
 
 PARAMETERS = """\
@@ -66,6 +71,41 @@ def extract(manifest: Path, cube: Path, workers: int) -> None:
         print(f"  {times} x {image}, {stage}: {reason}", flush=True)
 
 
+PLANS = {
+    "pure": Plan("pure", scheme="external"),
+    "pure, rim": Plan("pure", scheme="external", features=("rim__*",)),
+    "pure, core": Plan("pure", scheme="external", features=("core__*",)),
+    "pure, chemotherapy too": Plan("pure", scheme="external", covariates=("chemotherapy", "age")),
+    "pure, ComBat": Plan("pure", "elastic-net", scheme="external", harmonise="combat"),
+    "multitask": Plan("multitask", scheme="external"),
+    "multitask, rim": Plan("multitask", "elastic-net", scheme="external", features=("rim__*",)),
+    "multitask, core": Plan("multitask", "elastic-net", scheme="external", features=("core__*",)),
+    "pure, centre out": Plan("pure", "elastic-net", scheme="leave-centre-out"),
+    "pure, 100 splits": Plan("pure", "elastic-net"),
+    "labels shuffled": Plan("pure", scheme="external", shuffle_labels=True),
+    "labels shuffled, multitask": Plan("multitask", "elastic-net", scheme="external", shuffle_labels=True),
+    "labels shuffled, 100 splits": Plan("pure", "elastic-net", shuffle_labels=True),
+}
+SHOWN = ("auc", "mae_desmoplastic", "cross_entropy", "spearman_desmoplastic", "interval_coverage", "interval_width")
+
+
+def learn(cube: Path, results: Path, workers: int) -> None:
+    """Evaluate each plan and print the model and its baselines; what has been evaluated already is only printed."""
+    for name, plan in PLANS.items():
+        out = results / name.replace(", ", "-").replace(" ", "-")
+        file = out / "metrics.json"
+        found = json.loads(file.read_text("utf-8")) if file.exists() else evaluate(cube, plan, out, workers=workers)
+        print(f"{name}: {plan.model}, {found['cohort']['lesions']} lesions, {found['seconds']:.0f} s")
+        for who, metrics in {"model": found, **found["baselines"]}.items():
+            parts = [f"{m} {_interval(metrics[m])}" for m in SHOWN if m in metrics]
+            print(f"  {who}: {'; '.join(parts)}", flush=True)
+
+
+def _interval(metric: dict[str, Any]) -> str:
+    numbers = [math.nan if metric[key] is None else metric[key] for key in ("mean", "low", "high")]
+    return "{:.3f} ({:.3f} to {:.3f})".format(*numbers)
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,6 +117,7 @@ def main() -> None:
     options = parser.parse_args()
     manifest = make(options.folder, options.patients, options.external, options.seed)
     extract(manifest, options.folder / "cube.zarr", options.workers)
+    learn(options.folder / "cube.zarr", options.folder / "results", options.workers)
 
 
 if __name__ == "__main__":
