@@ -7,7 +7,8 @@ three lesions. Ten features hang on a hidden growth pattern, of patient and lesi
 a million times the standard deviation. Three in five lesions are pure, and those are learned: desmoplastic or not.
 The last tenth of the lesions is held out. Then a tenth more are added, with `CubeWriter` as an extraction would, and
 the model is updated with those alone. `--part` lesions are learned in memory too. Every step is a process of its own,
-and its peak memory is its own; `read` counts chunks of features that the storage was asked for.
+and its peak memory in MiB is its own; `cpu` is its seconds of
+work, with imports; `read` counts chunks of features that the storage was asked for.
 """
 
 from __future__ import annotations
@@ -317,7 +318,8 @@ def main() -> None:
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        print(json.dumps(STEPS[options.step](options.folder, options)))
+        found = STEPS[options.step](options.folder, options)
+        print(json.dumps(found | {"cpu": time.process_time()}))
         return
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     sizes = [f"--{name}={getattr(options, name)}" for name in ("lesions", "features", "part")]

@@ -133,7 +133,7 @@ def parts() -> st.SearchStrategy[Array]:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.data(), parts(), st.booleans())
 def test_predictions_are_compositions_and_pure_is_no_more_likely_than_most(
     data: st.DataObject, Y: Array, in_batches: bool
@@ -157,7 +157,7 @@ def test_predictions_are_compositions_and_pure_is_no_more_likely_than_most(
     assert (found.pure_desmoplastic <= found.composition[:, 0] + 1e-12).all()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(hnp.arrays(np.float64, (1, 3), elements=st.floats(0, 1)), st.floats(0, 1), st.floats(0, 1))
 def test_any_probabilities_sum_to_exactly_one(gate: Array, between: float, rest: float) -> None:
     class Fixed:

@@ -57,7 +57,7 @@ def target(kind: str, score: Array) -> Any:
 class Read:
     """Batches of arrays, and what was read of them."""
 
-    def __init__(self, X: Any, y: Any, size: int = 100) -> None:
+    def __init__(self, X: Any, y: Any, size: int = 250) -> None:
         self.X, self.y, self.size = X, y, size
         self.epochs: list[int] = []
         self.rows = 0
@@ -76,7 +76,8 @@ def test_a_planted_signal_is_found_batch_by_batch(kind: str, learner: str) -> No
     X, score = data(2000, 0)
     new, new_score = data(500, 1)
     y = target(kind, score)
-    model = StreamingModel(kind, learner, n_features=6, epochs=8).fit_batches(Read(X, y))
+    epochs, size = (6, 250) if learner == "sgd" else (8, 100)
+    model = StreamingModel(kind, learner, n_features=6, epochs=epochs).fit_batches(Read(X, y, size))
     assert {3, 17, 29} <= set(model.kept_.tolist())
     if kind == "binary":
         guess, truth = model.predict_proba(new)[:, 1], expit(new_score)
@@ -115,7 +116,7 @@ def test_small_batches_do_not_forget_how_common_a_class_is() -> None:
     # scikit-learn's SGDClassifier would: partial_fit with average=True starts from the first intercept each time.
     X, score = data(2000, 10)
     y = (score > 2.5).astype(int)
-    model = StreamingModel(n_features=5, epochs=10).fit_batches(Read(X, y, size=50))
+    model = StreamingModel(n_features=5, epochs=6).fit_batches(Read(X, y, size=50))
     assert model.predict_proba(X)[:, 1].mean() == pytest.approx(y.mean(), abs=0.02)
     assert y.mean() < 0.15
 
