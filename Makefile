@@ -9,7 +9,9 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
+# Python compiles what is imported, when it is: of two hundred packages that is little, and pip would take a minute.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+  $(addprefix --constraint ,$(CONSTRAINTS))
 NEEDS := $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 
 .PHONY: help demo test soak lint clean
@@ -20,13 +22,13 @@ help: ## list the targets
 demo: $(VENV)/.package ## make a synthetic cohort, extract it and show how to go on
 	@$(BIN)/hgpscale demo "$(FOLDER)"
 
-test: $(VENV)/.tests ## run all tests
+test: $(VENV)/.tools ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-soak: $(VENV)/.tests ## kill extracting processes a hundred times at random (20 minutes)
+soak: $(VENV)/.tools ## kill extracting processes a hundred times at random (20 minutes)
 	@HGPSCALE_SOAK_KILLS=100 $(BIN)/python -m pytest tests/soak $(ARGS)
 
-lint: $(VENV)/.lint ## check style and types
+lint: $(VENV)/.tools ## check style and types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
@@ -51,19 +53,15 @@ $(VENV)/.package: $(NEEDS)
 	@$(INSTALL) --editable .
 	@touch $@
 
+# One installation for tests and lint: mypy reads the tests too, and each call of pip looks all packages up again.
 # The reference (pyradiomics) is built from source: that takes a C compiler and Python's headers.
-$(VENV)/.tests: $(NEEDS)
-	@echo "installing hgpscale and what its tests need"
-	@$(INSTALL) --editable '.[test]'
+$(VENV)/.tools: $(NEEDS)
+	@echo "installing hgpscale and what its tests and lint need"
 	@include=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	if echo '#include <Python.h>' | $(CC) -I"$$include" -fsyntax-only -x c - 2>/dev/null; then \
-	  $(INSTALL) --editable '.[test,reference]'; \
+	  $(INSTALL) --editable '.[test,lint,reference]'; \
 	else \
 	  echo "no C compiler or no Python headers: the tests that need pyradiomics will be skipped"; \
+	  $(INSTALL) --editable '.[test,lint]'; \
 	fi
-	@touch $@
-
-$(VENV)/.lint: $(NEEDS)
-	@echo "installing hgpscale and what lint needs"
-	@$(INSTALL) --editable '.[test,lint]'
 	@touch $@

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from hgpscale.cohort.split import Part
 
@@ -54,6 +53,8 @@ def match_parts(raters: Mapping[str, Sequence[Part]]) -> Matched:
     Raters come in order of their names. Each one's parts are matched with the lesions so far, by the best Dice
     coefficient with any outline of the lesion; below `MIN_DICE` nothing matches, and the part is a lesion of its own.
     """
+    from scipy.optimize import linear_sum_assignment
+
     lesions: list[dict[str, Part]] = []
     notes: list[str] = []
     for rater in sorted(raters):
@@ -134,6 +135,8 @@ def _numbered_otherwise(
     told: set[frozenset[tuple[str, str]]],
 ) -> list[str]:
     """Say which unmatched lesions of a rater lie where others have another number; `told` grows by these pairs."""
+    from scipy.optimize import linear_sum_assignment
+
     strange = [key for key in sorted(parts) if key[1] == rater and key not in matched]
     others = [key for key in sorted(parts) if key[1] != rater]
     lesions = sorted({lesion for lesion, _ in others})

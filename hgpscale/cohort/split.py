@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from hgpscale.volume import Volume
 
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
+
 _TOUCHING = np.ones((3, 3, 3), bool)
-_FACES = ndimage.generate_binary_structure(3, 1)
 _ROUNDING = 1 + 1e-9
 
 
@@ -48,6 +46,8 @@ class Part:
 
 def part_of(region: Volume) -> Part:
     """Return a region as one part, cut to its voxels; `region` is a boolean box with at least one voxel set."""
+    from scipy import ndimage  # here and below where it is used: workers that only extract never wait for it
+
     (box,) = ndimage.find_objects(region.array.astype(np.uint8), max_label=1)
     cut = region.array[box].astype(bool)
     start = [a + s.start for a, s in zip(region.start, box, strict=True)]
@@ -73,6 +73,8 @@ def split_region(region: Volume, merge_mm: float = 0.0) -> list[Part]:
         Ordered by `Part.place`; none where no voxel is set.
 
     """
+    from scipy import ndimage
+
     labels, count = ndimage.label(region.array, _TOUCHING)
     if merge_mm > 0 and count > 1:
         labels, count = _merged(labels, count, region.geometry.spacing, merge_mm)
@@ -86,7 +88,13 @@ def split_region(region: Volume, merge_mm: float = 0.0) -> list[Part]:
 def _merged(
     labels: NDArray[Any], count: int, spacing: tuple[float, float, float], merge_mm: float
 ) -> tuple[NDArray[Any], int]:
+    from scipy import ndimage
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
     boxes = ndimage.find_objects(labels)
+    faces = ndimage.generate_binary_structure(3, 1)
     lower = np.array([[s.start for s in box] for box in boxes]) * spacing
     upper = np.array([[s.stop - 1 for s in box] for box in boxes]) * spacing
     reach = merge_mm * _ROUNDING
@@ -96,7 +104,7 @@ def _merged(
         if part not in trees:
             inside = np.pad(labels[boxes[part]] == part + 1, 1)
             # The nearest voxels of two parts are on their surfaces: from any other, a step leads nearer.
-            surface = (inside & ~ndimage.binary_erosion(inside, _FACES))[1:-1, 1:-1, 1:-1]
+            surface = (inside & ~ndimage.binary_erosion(inside, faces))[1:-1, 1:-1, 1:-1]
             trees[part] = cKDTree(np.argwhere(surface) * spacing + lower[part])
         return trees[part]
 

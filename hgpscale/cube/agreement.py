@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtri
 
 Array = NDArray[np.float64]
 
@@ -127,6 +126,8 @@ def _coefficients(squares: Array, n: NDArray[np.int64], k: int, tail: float) -> 
     With mean squares b between lesions, c between raters, e of the rest and w within lesions, each ICC is
     (b - error) / (b + other); a limit is that of b times a quantile of F.
     """
+    from scipy.special import fdtri
+
     b, c, e = squares[:3] / np.stack([n - 1, np.full_like(n, k - 1), (n - 1) * (k - 1)])
     w = (squares[1] + squares[2]) / (n * (k - 1))
     error = np.stack([w, e, e])

@@ -84,7 +84,8 @@ def test_it_takes_no_records_and_is_not_packed_again(place: Place) -> None:
 
 @pytest.mark.slow
 def test_damage_in_a_shard_is_found(tmp_path: Path) -> None:
-    packed = Path(pack(make(tmp_path / "c.zarr")).packed)
+    rows = cohort(("a", "RAD"), ("b", "RAD"), ("c", "RAD"))
+    packed = Path(pack(write(tmp_path / "c.zarr", rows, [record(name, "RAD") for name in "abc"])).packed)
     name = next(key for key in sorted(store.sizes(packed)) if key.startswith("firstorder/c/"))
     content = (packed / name).read_bytes()
     with in_zarr_s_thread():
