@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -60,6 +60,12 @@ class Design:
             if len(centres) < 2:
                 raise LearnError(f"harmonisation takes two centres or more, found {', '.join(centres) or 'none'}")
         return cls(samples.features, known, centres, harmonise)
+
+    def learned(self, samples: Samples) -> Self:
+        """Return the same design with the levels and the centres of these lesions alone."""
+        known = tuple((name, levels and _levels(name, samples.column(name))) for name, levels in self.covariates)
+        centres = tuple(sorted(set(samples.column("centre").astype(str)))) if self.centres else ()
+        return replace(self, covariates=known, centres=centres)
 
     @property
     def layout(self) -> Layout:
@@ -128,4 +134,4 @@ def _levels(name: str, column: pd.Series) -> tuple[str, ...]:
     texts = sorted(set(column.dropna().astype(str)))
     if len(texts) > _MOST_LEVELS:
         raise LearnError(f"covariate {name!r}: expected numbers or at most {_MOST_LEVELS} texts, found {len(texts)}")
-    return tuple(texts) if len(texts) > 1 else (*texts, "")[:2]
+    return tuple(texts) if len(texts) > 1 else (*texts, "", "")[:2]

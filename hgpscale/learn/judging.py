@@ -16,6 +16,8 @@ from hgpscale.errors import EngineError, LearnError
 from hgpscale.learn.filters import RobustScaling
 from hgpscale.learn.fitting import Options, fit_model
 from hgpscale.learn.samples import lesion_weight
+from hgpscale.learn.study import laid_out
+from hgpscale.learn.targets import strata
 from hgpscale.learn.typicality import Typicality
 
 if TYPE_CHECKING:
@@ -68,10 +70,11 @@ def judge(study: Study, split: Split, options: Options) -> Judged:
     """
     # Again for every split: libraries of scikit-learn are loaded later than a worker sets itself up.
     with threadpool_limits(limits=1):
+        study = laid_out(study, split.train)
         outputs, widths = {}, {}
         selected: dict[str, float] = {}
         for contender in study.contenders:
-            rows = _training(study.rows, contender, split.train)
+            rows = _training(study, contender, split.train)
             try:
                 fitted = fit_model(contender.model, study.target, contender.layout, rows, options)
             except LearnError as error:
@@ -94,9 +97,10 @@ def typical_model(rows: Rows, n_features: int) -> Pipeline:
     return Pipeline([*first.steps, ("typicality", Typicality().fit(X, groups=rows.patient))])
 
 
-def _training(rows: Rows, contender: Contender, train: NDArray[np.int64]) -> Rows:
-    weight = lesion_weight(rows.lesion[train])
-    return replace(rows.take(train), X=contender.X[train], weight=weight)
+def _training(study: Study, contender: Contender, train: NDArray[np.int64]) -> Rows:
+    rows = study.rows.take(train)
+    weight, kinds = lesion_weight(rows.lesion), strata(study.target, rows.y)
+    return replace(rows, X=contender.X[train], weight=weight, strata=kinds)
 
 
 def judge_all(
