@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -60,6 +60,13 @@ class Design:
             if len(centres) < 2:
                 raise LearnError(f"harmonisation takes two centres or more, found {', '.join(centres) or 'none'}")
         return cls(samples.features, known, centres, harmonise)
+
+    def learned(self, samples: Samples) -> Self:
+        """Return the same design with the levels and the centres of these lesions alone."""
+        known = tuple((name, levels and _levels(name, samples.column(name))) for name, levels in self.covariates)
+        # Without any known centre the column stays: it says that each is unknown.
+        centres = self.centres and (tuple(sorted(set(_texts(samples.column("centre"))) - {""})) or self.centres[:1])
+        return replace(self, covariates=known, centres=centres)
 
     @property
     def layout(self) -> Layout:

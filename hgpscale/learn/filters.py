@@ -137,8 +137,8 @@ class CorrelationFilter(_Filter):
 class AgreementFilter(_Filter):
     """Drop features that raters do not agree on: those whose ICC(2,1) is below a threshold.
 
-    Looks at the lesions that every one of the raters that most lesions share has outlined; without two raters that
-    share `lesions_needed` lesions nothing is dropped.
+    Looks at the lesions that all of some raters have outlined: the two who share most, and others as long as that makes
+    the table of outlines larger. Without two raters that share `lesions_needed` lesions nothing is dropped.
 
     Parameters
     ----------
@@ -185,15 +185,23 @@ class AgreementFilter(_Filter):
 def _ratings(X: NDArray[np.float64], lesion: NDArray[Any], segmentation: NDArray[Any]) -> NDArray[np.float64]:
     """Return the rows of lesions that have all raters, shape ``(lesion, rater, column)``.
 
-    Raters that few lesions have are left out as long as that makes the table larger.
+    Raters that few lesions have are left out where that makes the table larger.
     """
     lesions, row = np.unique(lesion, return_inverse=True)
     raters, column = np.unique(segmentation, return_inverse=True)
     at = np.full((len(lesions), len(raters)), -1)
     at[row, column] = np.arange(len(X))
-    order = np.argsort(-(at >= 0).sum(axis=0), kind="stable")
-    tables = [
-        at[np.ix_((at[:, some] >= 0).all(axis=1), some)] for some in (order[:n] for n in range(2, len(raters) + 1))
-    ]
-    best = max(tables, key=lambda table: table.size, default=at[:0])
+    there = at >= 0
+    shared = np.triu(there.T.astype(np.int64) @ there, k=1)
+    # From the pair that shares most lesions on, always the rater who has most of those that the others share.
+    some = [int(i) for i in np.unravel_index(shared.argmax(), shared.shape)] if len(raters) > 1 else []
+    best = at[:0]
+    while some:
+        lesions_of_all = there[:, some].all(axis=1)
+        table = at[lesions_of_all][:, some]
+        best = max(best, table, key=lambda one: one.size)
+        left = [rater for rater in range(len(raters)) if rater not in some]
+        if not left:
+            break
+        some.append(max(left, key=lambda rater: int(there[lesions_of_all, rater].sum())))
     return X[best]

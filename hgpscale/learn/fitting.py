@@ -117,7 +117,13 @@ class Fitted:
     def outputs(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what it says of rows, shape ``(row, k)``; see `learners.outputs`."""
         if isinstance(self.estimator, Search):
-            return self.estimator.outputs(X)
+            found = self.estimator.outputs(X)
+            if self.kind != "class":
+                return found
+            # A class that no training row had.
+            all_classes = np.zeros((len(X), self.n_classes))
+            all_classes[:, self.estimator.classes_.astype(int)] = found
+            return all_classes
         return outputs(self.estimator, X, self.kind, self.n_classes)
 
     def selected(self, names: NDArray[Any]) -> dict[str, float]:

@@ -17,6 +17,8 @@ from hgpscale.errors import EngineError, LearnError
 from hgpscale.learn.filters import RobustScaling
 from hgpscale.learn.fitting import Options, fit_model
 from hgpscale.learn.samples import lesion_weight
+from hgpscale.learn.study import laid_out
+from hgpscale.learn.targets import strata
 from hgpscale.learn.typicality import Typicality
 
 if TYPE_CHECKING:
@@ -70,10 +72,11 @@ def judge(study: Study, split: Split, options: Options) -> Judged:
     # One thread, again for every split: libraries of scikit-learn are loaded later than a worker sets itself up.
     # Values are checked once, where they are read: small fits spend a third of their time on checking them again.
     with threadpool_limits(limits=1), config_context(assume_finite=True, skip_parameter_validation=True):
+        study = laid_out(study, split.train)
         outputs, widths = {}, {}
         selected: dict[str, float] = {}
         for contender in study.contenders:
-            rows = _training(study.rows, contender, split.train)
+            rows = _training(study, contender, split.train)
             try:
                 fitted = fit_model(contender.model, study.target, contender.layout, rows, options)
             except LearnError as error:
@@ -96,9 +99,10 @@ def typical_model(rows: Rows, n_features: int) -> Pipeline:
     return Pipeline([*first.steps, ("typicality", Typicality().fit(X, groups=rows.patient))])
 
 
-def _training(rows: Rows, contender: Contender, train: NDArray[np.int64]) -> Rows:
-    weight = lesion_weight(rows.lesion[train])
-    return replace(rows.take(train), X=contender.X[train], weight=weight)
+def _training(study: Study, contender: Contender, train: NDArray[np.int64]) -> Rows:
+    rows = study.rows.take(train)
+    weight, kinds = lesion_weight(rows.lesion), strata(study.target, rows.y)
+    return replace(rows, X=contender.X[train], weight=weight, strata=kinds)
 
 
 def judge_all(

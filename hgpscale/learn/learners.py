@@ -21,7 +21,8 @@ from sklearn.linear_model import ElasticNet, LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from hgpscale.learn.composition import HurdleComposition
 
@@ -60,11 +61,14 @@ class SupportVectors(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit on X, floats with shape ``(row, column)``, and labels y."""
-        # A row without weight is no row: neither a fold nor the sigmoid may count it.
-        if sample_weight is not None:
-            counts = np.asarray(sample_weight) != 0
-            X, y, sample_weight = np.asarray(X)[counts], np.asarray(y)[counts], np.asarray(sample_weight)[counts]
         X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        if sample_weight is not None:
+            # A row without weight is no row: neither a fold nor the sigmoid may count it.
+            weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+            if not weight.any():
+                raise ValueError("no row has a sample weight above zero")
+            X, y, sample_weight = X[weight != 0], y[weight != 0], weight[weight != 0]
         self.classes_, counts = np.unique(y, return_counts=True)
         if len(self.classes_) < 2:
             raise ValueError(f"a classifier needs samples of at least 2 classes, found 1 class: {self.classes_[0]}")
@@ -85,7 +89,8 @@ class SupportVectors(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class of each row."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
 
 class QuietLogistic(LogisticRegression):

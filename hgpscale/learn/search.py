@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn import config_context
 from sklearn.base import BaseEstimator
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, log_loss, r2_score, roc_auc_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import ClassifierTags, RegressorTags, Tags, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from hgpscale.learn.composition import simplex
 from hgpscale.learn.learners import outputs
 from hgpscale.learn.splits import grouped_folds
 from hgpscale.learn.workflows import Layout, Recipe, fit_head, fit_tail, head, tail
@@ -106,7 +107,7 @@ class Search(BaseEstimator):
     pipelines_ : list of Pipeline
         The same, fitted.
     out_of_fold_ : ndarray of floats with shape ``(row, k)``
-        Mean outputs of the best on each training row, by fits that had not seen its group.
+        Mean outputs of the best on each training row with a weight, by fits that had not seen its group.
 
     """
 
@@ -149,7 +150,7 @@ class Search(BaseEstimator):
         y
             Labels, numbers, or fractions with shape ``(row, 3)``.
         sample_weight
-            Shape ``(row,)``; None: all 1.
+            Shape ``(row,)``; None: all 1. Rows without a weight count for nothing.
         groups
             Patients, which no fold splits, shape ``(row,)``; None: each row its own.
         strata
@@ -175,11 +176,20 @@ class Search(BaseEstimator):
             multi_output=multi,
             y_numeric=self.kind in ("number", "composition"),
         )
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if not weight.any():
+            raise ValueError("no row has a sample weight above zero")
+        whose = np.arange(len(X)).astype(str) if groups is None else np.asarray(groups)
+        if not weight.all():
+            # A row without weight is no row: no fold may count it.
+            some = np.flatnonzero(weight)
+            X, y, weight, whose = X[some], y[some], weight[some], whose[some]
+            strata, lesion, segmentation = (
+                None if one is None else one[some] for one in (strata, lesion, segmentation)
+            )
         if self.kind in ("binary", "class"):
             y = self._encoded(y)
             strata = y if strata is None else strata
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-        whose = np.arange(len(X)).astype(str) if groups is None else np.asarray(groups)
         random = check_random_state(self.random_state)
         layout = Layout(X.shape[1]) if self.layout is None else self.layout
         rows = _Rows(X, y, weight, lesion, segmentation, layout, self.kind, self._n_classes)
@@ -222,9 +232,19 @@ class Search(BaseEstimator):
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class, the number, or the composition of each row."""
         if self.kind in ("binary", "class"):
-            return self.classes_[self.predict_proba(X).argmax(axis=1)]
+            best = self.predict_proba(X).argmax(axis=1)
+            return self.classes_[best]
         found = self.outputs(X)
         return found[:, 0] if self.kind == "number" else found[:, :3]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of classes, R² of numbers, minus the mean absolute error of the parts of compositions."""
+        found = self.predict(X)
+        if self.kind in ("binary", "class"):
+            return float(accuracy_score(y, found, sample_weight=sample_weight))
+        if self.kind == "number":
+            return float(r2_score(y, found, sample_weight=sample_weight))
+        return -float(np.average(np.abs(found - simplex(y)).mean(axis=1), weights=sample_weight))
 
     @property
     def _n_classes(self) -> int:
@@ -249,6 +269,8 @@ class Search(BaseEstimator):
         elif self.kind == "number":
             tags.estimator_type = "regressor"
             tags.regressor_tags = RegressorTags()
+        else:
+            tags.target_tags.multi_output, tags.target_tags.single_output = True, False
         return tags
 
 

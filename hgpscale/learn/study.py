@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,10 +91,43 @@ def make_study(
         There is no such feature, column or target, or no lesion with a known target.
 
     """
-    samples, which, y = labelled(Samples.of(cube, features), target, cutoff=cutoff, positive=positive)
+    samples = Samples.of(cube, features)
+    return study_of(samples, target, model, covariates, harmonise, cutoff=cutoff, positive=positive)
+
+
+def study_of(
+    samples: Samples,
+    target: str,
+    model: str,
+    covariates: Sequence[str] = (),
+    harmonise: Harmonise = "none",
+    *,
+    cutoff: Cutoff = "pure",
+    positive: str | None = None,
+) -> Study:
+    """Lay lesions out for a model and its baselines; see `make_study`."""
+    samples, which, y = labelled(samples, target, cutoff=cutoff, positive=positive)
     design = Design.of(samples, covariates, harmonise)
     X = design.matrix(samples)
     rows = rows_of(which, X, y, samples.patient, samples.lesion, samples.segmentation, lesion_weight(samples.lesion))
+    return Study(samples, which, rows, design, _contenders(samples, design, X, model))
+
+
+def laid_out(study: Study, train: NDArray[np.int64]) -> Study:
+    """Return the study with columns as its training rows alone call for them.
+
+    Which levels a covariate has, and which centres there are, is learned too: a level that only test rows have is none
+    of the known ones, as in a new cube.
+    """
+    design = study.design.learned(study.samples.take(train))
+    if design == study.design:
+        return study
+    X = design.matrix(study.samples)
+    contenders = _contenders(study.samples, design, X, study.contenders[0].model)
+    return replace(study, rows=replace(study.rows, X=X), design=design, contenders=contenders)
+
+
+def _contenders(samples: Samples, design: Design, X: NDArray[np.float64], model: str) -> tuple[Contender, ...]:
     contenders = [Contender("model", model, X, design.layout), Contender(MEAN, MEAN, np.zeros((len(X), 1)), Layout(1))]
     if np.isfinite(samples.volume).any():
         volume = np.log(np.where(samples.volume > 0, samples.volume, np.nan))[:, None]
@@ -105,8 +138,9 @@ def make_study(
     inside = np.array([name.partition("__")[0] == name for name in design.features])
     if inside.any() and not inside.all():
         columns = np.r_[np.flatnonzero(inside), np.arange(n, X.shape[1])]
-        contenders.append(Contender("lesion region", model, X[:, columns], Layout(int(inside.sum()), c, harmonise)))
-    return Study(samples, which, rows, design, tuple(contenders))
+        layout = Layout(int(inside.sum()), c, design.harmonise)
+        contenders.append(Contender("lesion region", model, X[:, columns], layout))
+    return tuple(contenders)
 
 
 def labelled(

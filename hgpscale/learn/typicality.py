@@ -21,7 +21,7 @@ class Typicality(BaseEstimator):
     The two distances are those of multivariate process control (Jackson and Mudholkar 1979,
     doi:10.1080/00401706.1979.10489779): Hotelling's T² within the components, and the squared residual Q outside. Each
     is judged by where it lies among the distances of training rows, each measured from the others: folds keep the rows
-    of a group together.
+    of a group together. The worse place of the two is judged by those of training rows in turn.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ class Typicality(BaseEstimator):
     ----------
     distances_ : ndarray of floats with shape ``(2, row)``
         Sorted distances T² and Q of the training rows from a model of other groups.
+    places_ : ndarray of ints with shape ``(row,)``
+        How many training rows are at least as far off as each of them, by its worse distance; sorted.
 
     """
 
@@ -46,11 +48,12 @@ class Typicality(BaseEstimator):
         distances = []
         for i in np.unique(fold):
             inside = fold != i
-            if inside.any() and not inside.all():
+            if inside.sum() > 1 and not inside.all():
                 distances.append(_distances(_components(X[inside], self.n_components), X[~inside]))
         self.pca_ = _components(X, self.n_components)
         found = np.concatenate(distances, axis=1) if distances else _distances(self.pca_, X)
         self.distances_ = np.sort(found, axis=1)
+        self.places_ = np.sort(self._places(found))
         return self
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
@@ -60,12 +63,16 @@ class Typicality(BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
+        places = self._places(_distances(self.pca_, X))
+        return (1 + np.searchsorted(self.places_, places, side="right")) / (len(self.places_) + 1)
+
+    def _places(self, distances: NDArray[np.float64]) -> NDArray[np.int64]:
         n = self.distances_.shape[1]
         farther = [
             n - np.searchsorted(known, found * (1 - 1e-12), side="left")
-            for known, found in zip(self.distances_, _distances(self.pca_, X), strict=True)
+            for known, found in zip(self.distances_, distances, strict=True)
         ]
-        return (1 + np.min(farther, axis=0)) / (n + 1)
+        return np.min(farther, axis=0)
 
 
 def _components(X: NDArray[np.float64], n: int) -> PCA:

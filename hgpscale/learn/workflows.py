@@ -96,8 +96,11 @@ class Selection(_Filter):
         """Learn which columns of X, floats with shape ``(row, column)``, go with y."""
         X = validate_data(self, X, dtype=np.float64)
         features = self._features(X)
-        screen = Screen(kind=self.kind, n_features=self.n_features).fit(features, y, sample_weight=sample_weight)
-        self._keep(screen.get_support(), X.shape[1])
+        if features.shape[1]:
+            screen = Screen(kind=self.kind, n_features=self.n_features).fit(features, y, sample_weight=sample_weight)
+            self._keep(screen.get_support(), X.shape[1])
+        else:  # filters have left covariates alone
+            self._keep(np.zeros(0, bool), X.shape[1])
         return self
 
 
