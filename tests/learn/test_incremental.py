@@ -18,7 +18,7 @@ from hgpscale.learn.fitting import Options
 from hgpscale.learn.learners import outputs
 from hgpscale.learn.model import Model
 from hgpscale.learn.predicting import predict
-from hgpscale.learn.samples import Samples, lesion_weight
+from hgpscale.learn.samples import EXTERNAL_REASON, Samples, lesion_weight
 from hgpscale.learn.streaming import StreamingModel
 from hgpscale.learn.study import labelled
 from hgpscale.learn.targets import Target
@@ -33,7 +33,7 @@ def test_external_lesions_are_kept_for_validation(growth_cube: Path, tmp_path: P
     model = Model.load(tmp_path / "m")
     assert {lesion for lesion in table["ID"] if model.has_seen(lesion)} == train
     assert (report.lesions, report.patients, report.features) == (len(train), 40, 6)
-    assert report.excluded == (("external validation set", len(table) - len(train)),)
+    assert report.excluded == ((EXTERNAL_REASON, len(table) - len(train)),)
     everything = fit(growth_cube, "composition", tmp_path / "m", model=name, features=["rim__*"], everything=True)
     assert (everything.lesions, everything.patients, everything.excluded) == (90, 60, ())
     assert all(map(Model.load(tmp_path / "m").has_seen, table["ID"]))
