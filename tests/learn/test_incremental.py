@@ -235,7 +235,7 @@ def test_one_class_or_no_label_is_told(tmp_path: Path, growth: Any, name: str) -
     with pytest.raises(LearnError, match="pure"):
         fit(cube_of(table, tmp_path, "mixed"), "pure", tmp_path / "m", model=name)
     external = cube_of(table.assign(split="external"), tmp_path, "external")
-    with pytest.raises(LearnError, match="every lesion is of the external validation set; fit on all with --everyth"):
+    with pytest.raises(LearnError, match="every lesion is of the external validation set; use them with --everything"):
         fit(external, "composition", tmp_path / "m", model=name)
     assert not (tmp_path / "m").exists()
 
