@@ -17,6 +17,7 @@ from hgpscale.errors import CubeError, LearnError
 from hgpscale.learn.model import Model
 from hgpscale.learn.predictions import lesion_table, patient_table
 from hgpscale.learn.samples import Samples
+from hgpscale.learn.scores import mean_by_lesion
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -93,9 +94,7 @@ def _of_block(model: Model, block: xr.Dataset) -> pd.DataFrame | None:
     order = np.argsort(first)  # the cube's order
 
     def mean(values: Any) -> Any:
-        total = np.zeros((len(counts), *values.shape[1:]))
-        np.add.at(total, inverse, values)
-        return (total / counts.reshape(-1, *[1] * (values.ndim - 1)))[order]
+        return mean_by_lesion(values, first, inverse)[order]
 
     return lesion_table(
         model.target,

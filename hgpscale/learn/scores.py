@@ -74,9 +74,7 @@ def asked(study: Study, judged: Judged, rows: NDArray[np.bool_] | None = None) -
     )
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = np.zeros((len(n), *values.shape[1:]))
-        np.add.at(total, inverse, values)
-        return total / n.reshape(-1, *[1] * (values.ndim - 1))
+        return mean_by_lesion(values, first, inverse)
 
     return Asked(
         judged.name,
@@ -87,6 +85,25 @@ def asked(study: Study, judged: Judged, rows: NDArray[np.bool_] | None = None) -
         mean(judged.typicality[counts]),
         n,
     )
+
+
+def mean_by_lesion(
+    values: NDArray[np.float64], first: NDArray[np.int64], inverse: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the mean of the rows of each lesion; of equal rows exactly their value, so that ties stay ties.
+
+    Parameters
+    ----------
+    values
+        Shape ``(row,)`` or ``(row, k)``.
+    first, inverse
+        Of each lesion its first row, of each row its lesion, as `np.unique` returns them.
+
+    """
+    total = np.zeros((len(first), *values.shape[1:]))
+    np.add.at(total, inverse, values - values[first][inverse])
+    counts = np.bincount(inverse, minlength=len(first))
+    return np.asarray(values[first] + total / counts.reshape(-1, *[1] * (values.ndim - 1)))
 
 
 def limits(said: NDArray[np.float64], half_width: float, kind: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

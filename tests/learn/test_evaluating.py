@@ -188,6 +188,14 @@ def test_external_lesions_are_left_alone_unless_everything_is_wanted(
     assert set(tested) <= set(kept["ID"])
 
 
+def test_raters_who_agree_leave_ties() -> None:
+    values = np.array([0.1, 0.1, 0.1, 0.1, 0.7, 0.3])
+    _, first, inverse = np.unique(["a", "a", "a", "b", "c", "c"], return_index=True, return_inverse=True)
+    found = scores.mean_by_lesion(values, first, inverse)
+    assert found[0] == found[1] == 0.1  # a sum of three, divided by three, is not
+    assert found[2] == pytest.approx(0.5)
+
+
 def test_strata_are_metrics_over_their_lesions(pure: Results, growth: pd.DataFrame) -> None:
     strata = pure.found["strata"]["chemotherapy"]
     treated = growth.set_index("ID")["chemotherapy"]
