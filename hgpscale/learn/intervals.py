@@ -315,12 +315,64 @@ def bootstrap_difference(
         return {name: of_a[name] - of_b[name] for name in of_a}
 
     whole, drawn = _resampled(difference, patient, (y, first, second), resamples, seed)
-    found = {}
-    for name, values in drawn.items():
-        known = values[~np.isnan(values)]
-        p = 2 * (1 + min((known <= 0).sum(), (known >= 0).sum())) / (1 + len(known)) if len(known) > 1 else np.nan
-        found[name] = Difference(whole[name], *_percentiles(values, confidence), float(np.minimum(p, 1)))
+    found = {name: _difference(whole[name], values, confidence) for name, values in drawn.items()}
     return found[""] if list(found) == [""] else found
+
+
+def bootstrap_contenders(
+    metric: Callable[..., Mapping[str, float]],
+    patient: ArrayLike,
+    y: ArrayLike,
+    said: Mapping[str, ArrayLike],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[dict[str, dict[str, Interval]], dict[str, dict[str, Difference]]]:
+    """Return `bootstrap` of each contender and `bootstrap_difference` of the first from each other, drawn once for all.
+
+    Parameters
+    ----------
+    metric
+        Function of what is true and what is predicted to a dict of numbers.
+    patient, resamples, seed, confidence
+        As in `bootstrap`.
+    y
+        What is true, shape ``(row, ...)``.
+    said
+        What each contender predicts, by name, the one that the others are compared with first.
+
+    Returns
+    -------
+    intervals, differences
+        By contender, then by metric; the first contender has no differences.
+
+    Raises
+    ------
+    LearnError
+        As in `bootstrap`.
+
+    """
+
+    def of_all(true: Rows, *predicted: Rows) -> dict[str, float]:
+        found = (metric(true, one) for one in predicted)
+        return {f"{i} {name}": value for i, values in enumerate(found) for name, value in values.items()}
+
+    whole, drawn = _resampled(of_all, patient, (y, *said.values()), resamples, seed)
+    metrics = [key.partition(" ")[2] for key in whole if key.startswith("0 ")]
+    intervals: dict[str, dict[str, Interval]] = {}
+    differences: dict[str, dict[str, Difference]] = {}
+    for i, contender in enumerate(said):
+        keys = {name: f"{i} {name}" for name in metrics}
+        intervals[contender] = {
+            name: Interval(whole[key], *_percentiles(drawn[key], confidence)) for name, key in keys.items()
+        }
+        if i:
+            differences[contender] = {
+                name: _difference(whole[f"0 {name}"] - whole[key], drawn[f"0 {name}"] - drawn[key], confidence)
+                for name, key in keys.items()
+            }
+    return intervals, differences
 
 
 def permutation_p(
@@ -467,6 +519,13 @@ def _blocks(patient: ArrayLike, *arrays: Rows) -> tuple[NDArray[np.int64], NDArr
         raise LearnError(f"{len(ids)} rows have a patient, {[len(array) for array in arrays]} a value")
     _, of_row, sizes = np.unique(ids, return_inverse=True, return_counts=True)
     return np.argsort(of_row, kind="stable"), np.cumsum(sizes) - sizes, sizes
+
+
+def _difference(whole: float, drawn: Array, confidence: float) -> Difference:
+    """Return a difference of all rows with limits and p from that of each resample."""
+    known = drawn[~np.isnan(drawn)]
+    p = 2 * (1 + min((known <= 0).sum(), (known >= 0).sum())) / (1 + len(known)) if len(known) > 1 else np.nan
+    return Difference(whole, *_percentiles(drawn, confidence), float(np.minimum(p, 1)))
 
 
 def _as_dict(value: float | Mapping[str, float]) -> Mapping[str, float]:

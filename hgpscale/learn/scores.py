@@ -201,17 +201,14 @@ def _bootstrapped(
         return metrics(study.target, true, outputs[:, :-1], outputs[:, -1])
 
     found: dict[str, Any] = {}
+    drawn, differences = intervals.bootstrap_contenders(of, patient, truth, said, resamples=_RESAMPLES, seed=seed)
     for name, splits in per_split.items():
-        drawn = intervals.bootstrap(of, patient, truth, said[name], resamples=_RESAMPLES, seed=seed)
         found[name] = {
             metric: {**interval._asdict(), "per_split": [one[metric] for one in splits], "interval": "bootstrap"}
-            for metric, interval in drawn.items()
+            for metric, interval in drawn[name].items()
         }
-        if name != "model":
-            differences = intervals.bootstrap_difference(
-                of, patient, truth, said["model"], said[name], resamples=_RESAMPLES, seed=seed
-            )
-            found[name]["difference"] = {metric: dict(one._asdict()) for metric, one in differences.items()}
+        if name in differences:
+            found[name]["difference"] = {metric: dict(one._asdict()) for metric, one in differences[name].items()}
     return found
 
 

@@ -17,6 +17,7 @@ from hgpscale.errors import LearnError
 from hgpscale.learn.intervals import (
     Interval,
     bootstrap,
+    bootstrap_contenders,
     bootstrap_difference,
     corrected_difference,
     corrected_interval,
@@ -270,3 +271,24 @@ def test_what_makes_no_sense_is_refused() -> None:
         bootstrap(auc, ["a", "b"], [0, 1], [0.5, 0.5], resamples=0)
     with pytest.raises(LearnError, match="permutations is 0"):
         permutation_p(lambda _: 1.0, ["a"], [1], permutations=0)
+
+
+def test_contenders_are_drawn_as_each_alone_is() -> None:
+    rng = np.random.default_rng(4)
+    patient, y = np.repeat(np.arange(20), 2), rng.integers(0, 2, 40)
+    said = {"a": rng.normal(size=40) + y, "b": rng.normal(size=40), "c": np.zeros(40)}
+
+    def metric(true: Array, predicted: Array) -> dict[str, float]:
+        return {"auc": auc(true, predicted), "mean": float(predicted.mean())}
+
+    found, differences = bootstrap_contenders(metric, patient, y, said, resamples=50, seed=3)
+    for name, predicted in said.items():
+        alone = bootstrap(metric, patient, y, predicted, resamples=50, seed=3)
+        assert found[name].keys() == alone.keys()
+        for key, interval in alone.items():
+            np.testing.assert_array_equal(found[name][key], interval)
+    assert list(differences) == ["b", "c"]
+    for name, one in differences.items():
+        alone_too = bootstrap_difference(metric, patient, y, said["a"], said[name], resamples=50, seed=3)
+        for key, difference in alone_too.items():
+            np.testing.assert_array_equal(one[key], difference)
