@@ -146,3 +146,13 @@ def test_features_that_nobody_differs_on_are_left_to_others() -> None:
     X, lesion, rater = quarrel(10)
     support = AgreementFilter().fit(np.column_stack([X, np.ones(20)]), lesion=lesion, segmentation=rater).get_support()
     np.testing.assert_array_equal(support, [True, False, True])
+
+
+def test_a_rater_with_most_lesions_who_shares_none_does_not_spoil_it() -> None:
+    X, lesion, rater = quarrel(8)
+    alone = np.random.default_rng(3).normal(size=(12, 2))
+    X = np.vstack([X, alone])
+    lesion, rater = np.r_[lesion, [f"other{i}" for i in range(12)]], np.r_[rater, np.full(12, "r2")]
+    # r2 has the most lesions, and shares none with the others.
+    support = AgreementFilter().fit(X, lesion=lesion, segmentation=rater).get_support()
+    np.testing.assert_array_equal(support, [True, False])
