@@ -79,6 +79,7 @@ def test_demo_ends_with_commands_that_work(tmp_path: Path) -> None:
     assert (growth == 100).any().all()  # each pattern is pure somewhere
     assert (growth.max(axis=1) < 100).any()  # and some lesions are mixed
     assert (folder / "overview.png").read_bytes().startswith(b"\x89PNG")
+    assert "Predicting" in (folder / "results" / "report.html").read_text("utf-8")
     assert str(tmp_path) not in first.stdout[first.stdout.index("Look at") :].replace(sys.prefix, "")
 
     settings = folder / "params.yaml"
@@ -94,12 +95,18 @@ def test_demo_ends_with_commands_that_work(tmp_path: Path) -> None:
     make_cohort(tmp_path / "my", patients=1)
     commands = [line.strip() for line in first.stdout.splitlines() if line.startswith("  ")]
     verbs = [word for command in commands for word in shlex.split(command)[1:2]]
-    assert verbs == ["check", "extract", "status", "export", "-c"]
-    for command in commands:
+    assert verbs == ["check", "extract", "status", "export", "evaluate", "report", "-c"]
+    for verb, command in zip(verbs, commands, strict=True):
         done = subprocess.run(
             command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
         )
-        assert done.returncode == 0, done.stderr
+        if verb in ("evaluate", "report"):  # of one patient nothing can be learned, which is said in a line
+            assert done.returncode == 2
+            (line,) = done.stderr.splitlines()
+            assert line.startswith("error: ")
+            assert "see hgpscale" not in line
+        else:
+            assert done.returncode == 0, done.stderr
     assert len(pd.read_csv(tmp_path / "my" / "features.csv")) == 1
     assert contents(folder / "cube.zarr") == {
         name[len("cube.zarr/") :]: content for name, content in made.items() if name.startswith("cube.zarr/")
