@@ -166,14 +166,14 @@ class Piece(NamedTuple):
 
 def pieces(tables: Tables, size: int, shuffle: int | None) -> Iterator[Piece]:
     """Yield the rows that have a number, `size` at a time; see `Tables.batches`."""
-    parts, fewest = _parts(_features(tables), is_shuffled=shuffle is not None)
+    parts, is_selected = _parts(_features(tables))
     rng = None if shuffle is None else np.random.default_rng(shuffle)
     if rng is not None:
         parts = [parts[i] for i in rng.permutation(len(parts))]
     there = has_row(tables.dataset)
     held: list[Piece] = []
     while parts:
-        group = parts[:fewest]
+        group = parts[: 1 if rng is None or not is_selected else _MIXED]
         while len(group) < len(parts) and sum(part.stop - part.start for part in group) < size:
             group.append(parts[len(group)])
         parts = parts[len(group) :]
@@ -190,21 +190,20 @@ def pieces(tables: Tables, size: int, shuffle: int | None) -> Iterator[Piece]:
         yield held[0]
 
 
-def _parts(dataset: xr.Dataset, *, is_shuffled: bool) -> tuple[list[slice], int]:
-    """Return the lesions in parts that are read at once, and how many of these one batch is made of at least.
+def _parts(dataset: xr.Dataset) -> tuple[list[slice], bool]:
+    """Return the lesions in parts that are read at once, and whether the dataset is a selection.
 
     Dask hands one slice through to the storage. Of a selection it has whole tasks read, each time that any of a task is
-    asked for; so in random order these are the parts, and some are mixed since each is many lesions in a row.
+    asked for, so these are the parts. In random order some are mixed, since each is many lesions in a row.
     """
     n_lesion = labels_of(dataset, "lesion").size
     first = next(iter(dataset.data_vars.values())).variable
     lengths: Sequence[int] = [schema.LESION_CHUNK] * math.ceil(n_lesion / schema.LESION_CHUNK)
-    is_selected = is_shuffled and "lesion" in first.chunksizes and len(first.data.dask.layers) > _UNTOUCHED
+    is_selected = "lesion" in first.chunksizes and len(first.data.dask.layers) > _UNTOUCHED
     if is_selected:
         lengths = first.chunksizes["lesion"]
     ends = [min(int(end), n_lesion) for end in np.cumsum(lengths)]
-    parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False) if end > start]
-    return parts, _MIXED if is_selected else 1
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False) if end > start], is_selected
 
 
 def _joined(parts: list[Piece]) -> Piece:

@@ -462,11 +462,15 @@ def test_shuffled_batches_read_as_much(many: xr.Dataset, chunks_read: list[str])
     assert lesion_chunks(chunks_read) == list(range(7))
 
 
-def test_shuffled_batches_of_a_selection_read_nothing_twice(many: xr.Dataset, chunks_read: list[str]) -> None:
+def test_batches_of_a_selection_read_nothing_twice(many: xr.Dataset, chunks_read: list[str]) -> None:
     part = many.isel(lesion=slice(2, 25))
-    found = [row for batch in part.hgp.batches(4, shuffle=3) for row in batch.index]
-    assert lesion_chunks(chunks_read) == list(range(7))
-    assert sorted(found) == sorted(row for batch in part.hgp.batches(4) for row in batch.index)
+    found = []
+    for shuffle in (None, 3):
+        chunks_read.clear()
+        found.append([row for batch in part.hgp.batches(4, shuffle=shuffle) for row in batch.index])
+        assert lesion_chunks(chunks_read) == list(range(7))
+    assert found[0] != found[1]
+    assert sorted(found[0]) == sorted(found[1])
 
 
 def test_a_selection_reads_no_other_families_images_and_raters(many: xr.Dataset, chunks_read: list[str]) -> None:
