@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 
 # Compiling a kernel takes seconds once; that is no reason to call an example slow.
 settings.register_profile("hgpscale", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("few examples", settings.get_profile("hgpscale"), max_examples=25)
 settings.load_profile("hgpscale")
 
 # A shell starts background jobs deaf to Ctrl-C, which processes inherit: here it is tested.
