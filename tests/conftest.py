@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -71,6 +72,28 @@ def rated_cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from learn_cases import rated
 
     return rated(tmp_path_factory.mktemp("rated") / "cube.zarr")
+
+
+@pytest.fixture(scope="session")
+def copy_cohort(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, int], Path]:
+    """Give synthetic cohorts, made once for all processes: ``copy_cohort(folder, patients)`` is the manifest."""
+    from hgpscale.testing import make_cohort
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def copy(folder: Path, patients: int) -> Path:
+        made = shared / f"cohort-of-{patients}"
+        if not made.is_dir():
+            fresh = tmp_path_factory.mktemp("cohort")
+            make_cohort(fresh, patients)
+            with suppress(OSError):  # another process was quicker
+                fresh.rename(made)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        return folder / "cohort.csv"
+
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from typer.testing import CliRunner, Result
 import hgpscale
 from hgpscale.cli import app
 from hgpscale.errors import CubeError
-from hgpscale.testing import make_cohort
 
 COMMANDS = ("demo", "cohort", "check", "extract", "status", "verify", "pack", "export", "import-table")
 
@@ -43,9 +43,9 @@ def assert_refused(result: Result, *parts: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cohort(tmp_path_factory: pytest.TempPathFactory, copy_cohort: Callable[[Path, int], Path]) -> Path:
     """Return the manifest of three patients with four lesions."""
-    return make_cohort(tmp_path_factory.mktemp("cohort"), patients=3)
+    return copy_cohort(tmp_path_factory.mktemp("cohort"), 3)
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_cli import assert_refused, run
-
-from hgpscale.testing import make_cohort
 
 SMALL = "featureClass: {firstorder: [Mean], shape: [MeshVolume]}\n"
 MORE = "imageType: {Original: {}, Square: {}}\n" + SMALL
@@ -17,10 +16,10 @@ OTHER = SMALL + "setting: {binWidth: 10}\n"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, copy_cohort: Callable[[Path, int], Path]) -> Path:
     """Return a folder with a cohort of four lesions in three scans, settings, and a cube of the first two scans."""
     folder = tmp_path_factory.mktemp("cohort")
-    table = pd.read_csv(make_cohort(folder, patients=3), dtype=str)
+    table = pd.read_csv(copy_cohort(folder, 3), dtype=str)
     table[table["image"] != table["image"].iloc[-1]].to_csv(folder / "first.csv", index=False)
     for name, text in (("small.yaml", SMALL), ("more.yaml", MORE), ("other.yaml", OTHER)):
         (folder / name).write_text(text)

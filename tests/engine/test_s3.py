@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from distributed import Client
 from hgpscale.cube import export, open_cube, pack, status, store, verify
 from hgpscale.engine import extract
 from hgpscale.engine.cluster import local_client
-from hgpscale.testing import make_cohort
 
 DRIVER = """
 import sys
@@ -34,8 +33,10 @@ def client() -> Iterator[Client]:
 
 
 @pytest.mark.slow
-def test_extract_kill_resume_verify(s3_bucket: str, client: Client, tmp_path: Path) -> None:
-    manifest, path = make_cohort(tmp_path / "cohort", patients=4), f"{s3_bucket}/study/cube.zarr"
+def test_extract_kill_resume_verify(
+    s3_bucket: str, client: Client, tmp_path: Path, copy_cohort: Callable[[Path, int], Path]
+) -> None:
+    manifest, path = copy_cohort(tmp_path / "cohort", 4), f"{s3_bucket}/study/cube.zarr"
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)
     command = [sys.executable, str(script), str(manifest), str(path)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,13 @@ from hgpscale.engine.tasks import extract_prepared, read_scan
 from hgpscale.errors import CubeError, ManifestError
 from hgpscale.report.figures import overview
 from hgpscale.settings import Settings
-from hgpscale.testing import make_cohort
 
 SETTINGS = Settings(features={"firstorder": ("Mean", "90Percentile"), "shape": ("MeshVolume",)})
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    return read_manifest(make_cohort(tmp_path_factory.mktemp("cohort"), patients=4))
+def cohort(tmp_path_factory: pytest.TempPathFactory, copy_cohort: Callable[[Path, int], Path]) -> Cohort:
+    return read_manifest(copy_cohort(tmp_path_factory.mktemp("cohort"), 4))
 
 
 @pytest.fixture(scope="module")

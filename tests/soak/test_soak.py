@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +24,6 @@ import xarray as xr
 
 from hgpscale.cube import open_cube, verify
 from hgpscale.errors import CubeError
-from hgpscale.testing import make_cohort
 
 pytestmark = [
     pytest.mark.slow,
@@ -55,12 +55,12 @@ featureClass: {firstorder: [], shape: [], gldm: []}
 class Place:
     """A cohort of several copies of synthetic lesions, and how to extract it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, manifest: Path) -> None:
         self.folder = folder
         self.script, self.settings, self.manifest = folder / "driver.py", folder / "settings.yaml", folder / "all.csv"
         self.script.write_text(DRIVER)
         self.settings.write_text(SETTINGS)
-        table = pd.read_csv(make_cohort(folder, patients=4), dtype=str)
+        table = pd.read_csv(manifest, dtype=str)
         parts = []
         for copy in range(COPIES):
             links = {name: f"{name.removesuffix('.nii.gz')}_{copy}.nii.gz" for name in table["image"].unique()}
@@ -76,8 +76,9 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("soak"))
+def place(tmp_path_factory: pytest.TempPathFactory, copy_cohort: Callable[[Path, int], Path]) -> Place:
+    folder = tmp_path_factory.mktemp("soak")
+    return Place(folder, copy_cohort(folder, 4))
 
 
 def content(folder: Path) -> dict[str, bytes]:
