@@ -4,7 +4,7 @@ Imports each table of radMLBench (github.com/aydindemircioglu/radMLBench: a gzip
 Target) and evaluates both models as `hgpscale evaluate` does. Prints the mean AUC of each with its corrected interval,
 the difference with the corrected test (Nadeau and Bengio 2003), the time, and the mean difference over the tables.
 
-    python benchmarks/radmlbench.py FOLDER_OF_TABLES --work /tmp/radmlbench --splits 100 --workers 2
+    python benchmarks/radmlbench.py FOLDER_OF_TABLES --work FOLDER --splits 100 --workers 2
 
 A table that has been evaluated in the folder of work is not evaluated again.
 """

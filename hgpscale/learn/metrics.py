@@ -272,7 +272,7 @@ def calibration(y: ArrayLike, probability: ArrayLike, weight: ArrayLike | None =
     slope, intercept
         Slope of the logistic regression, unpenalised, of `y` on the logit of `probability`: below 1 where
         predictions are too extreme. Intercept of the same with the slope fixed at 1: below 0 where they are too high.
-        NaN where there is one class; the slope also where a threshold separates the classes or all logits are equal.
+        NaN where there is one class; the slope also where a threshold separates the classes or all logits are equal up to rounding.
 
     Raises
     ------
@@ -293,7 +293,8 @@ def calibration(y: ArrayLike, probability: ArrayLike, weight: ArrayLike | None =
     bound = 15 + abs(float(logit((w * truth).sum() / w.sum())))
     intercept = brentq(lambda a: float((w * (expit(x + a) - truth)).sum()), -bound, bound, xtol=1e-12)
     ones, noughts = x[truth == 1], x[truth == 0]
-    if noughts.max() <= ones.min() or ones.max() <= noughts.min():
+    # What differs by rounding alone has no slope either.
+    if noughts.max() <= ones.min() or ones.max() <= noughts.min() or np.ptp(x) <= 1e-9:
         return float("nan"), float(intercept)
     return _slope(x, truth, w), float(intercept)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import rankdata
 
-from hgpscale.learn import intervals
+from hgpscale.learn import intervals, resampling
 from hgpscale.learn.metrics import binary_metrics, class_metrics, composition_metrics, number_metrics, spearman
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _bootstrapped(
         return metrics(study.target, true, outputs[:, :-1], outputs[:, -1])
 
     found: dict[str, Any] = {}
-    drawn, differences = intervals.bootstrap_contenders(of, patient, truth, said, resamples=_RESAMPLES, seed=seed)
+    drawn, differences = resampling.bootstrap_contenders(of, patient, truth, said, resamples=_RESAMPLES, seed=seed)
     for name, splits in per_split.items():
         found[name] = {
             metric: {**interval._asdict(), "per_split": [one[metric] for one in splits], "interval": "bootstrap"}
@@ -241,7 +241,7 @@ def permutation(study: Study, tests: Sequence[Asked], permutations: int, seed: i
         return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
     greater = name != "log_loss"
-    p = intervals.permutation_p(mean, study.rows.patient[first], labels, permutations, seed, greater=greater)
+    p = resampling.permutation_p(mean, study.rows.patient[first], labels, permutations, seed, greater=greater)
     return {"metric": name, "p": p, "permutations": permutations}
 
 

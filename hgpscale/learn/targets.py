@@ -84,6 +84,12 @@ class Target:
             if name == "pure":
                 return cls(name, "binary", ("non-desmoplastic", "desmoplastic"), cutoff)
             return cls(name, "composition", PARTS)
+        if name not in samples.columns:
+            there = ", ".join(map(str, samples.columns)) or "none"
+            raise LearnError(
+                f"no column {name!r} in the manifest behind the cube; it has {there}; besides these a target may be "
+                "pure, composition or multitask"
+            )
         values = samples.column(name)
         known = values[_is_known(values)]
         texts = sorted({_text(value) for value in known}, key=_numbers_first)

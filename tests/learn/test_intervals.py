@@ -16,16 +16,13 @@ from scipy import stats
 from hgpscale.errors import LearnError
 from hgpscale.learn.intervals import (
     Interval,
-    bootstrap,
-    bootstrap_contenders,
-    bootstrap_difference,
     corrected_difference,
     corrected_interval,
     delong,
     delong_difference,
-    permutation_p,
 )
 from hgpscale.learn.metrics import auc, binary_metrics
+from hgpscale.learn.resampling import bootstrap, bootstrap_contenders, bootstrap_difference, permutation_p
 
 Array = NDArray[np.float64]
 

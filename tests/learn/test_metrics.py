@@ -249,3 +249,12 @@ def test_what_does_not_fit_is_refused() -> None:
         calibration_points([0], [0.5], bins=0)
     with pytest.raises(LearnError, match="from 0 on, below 1"):
         decision_curve([0], [0.5], [1.0])
+
+
+def test_probabilities_that_differ_by_rounding_alone_have_no_slope() -> None:
+    y = np.array([0, 1, 0, 1, 1, 0])
+    p = 0.3 + np.array([0, 1, 2, -1, 0, 1]) * 1e-16
+    assert len(np.unique(p)) > 1
+    slope, intercept = calibration(y, p)
+    assert np.isnan(slope)
+    assert intercept == pytest.approx(np.log(0.5 / 0.5) - np.log(0.3 / 0.7))
