@@ -272,7 +272,8 @@ def calibration(y: ArrayLike, probability: ArrayLike, weight: ArrayLike | None =
     slope, intercept
         Slope of the logistic regression, unpenalised, of `y` on the logit of `probability`: below 1 where
         predictions are too extreme. Intercept of the same with the slope fixed at 1: below 0 where they are too high.
-        NaN where there is one class; the slope also where a threshold separates the classes or all logits are equal up to rounding.
+        NaN where there is one class; the slope also where a threshold separates the classes or all
+        logits are equal up to rounding.
 
     Raises
     ------
