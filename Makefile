@@ -9,9 +9,7 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Python compiles what is imported, when it is: of two hundred packages that is little, and pip would take a minute.
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-  $(addprefix --constraint ,$(CONSTRAINTS))
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
 NEEDS := $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 
 .PHONY: help demo test soak lint clean
@@ -22,8 +20,9 @@ help: ## list the targets
 demo: $(VENV)/.package ## make a synthetic cohort, extract it and show how to go on
 	@$(BIN)/hgpscale demo "$(FOLDER)"
 
+# Two processes side by side, so each library has one thread.
 test: $(VENV)/.tools ## run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(VENV)/.tools ## kill extracting processes a hundred times at random (20 minutes)
 	@HGPSCALE_SOAK_KILLS=100 $(BIN)/python -m pytest tests/soak $(ARGS)
