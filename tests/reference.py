@@ -130,6 +130,13 @@ def _classes_without_values(ours: Mapping[str, float]) -> set[str]:
     return classes - valued
 
 
+def overflows(image: sitk.Image, setting: Mapping[str, Any]) -> bool:
+    """Whether pyradiomics takes a multiple of the maximum in the image's integer type, and may leave that type."""
+    multiples = setting.get("resegmentRange") or [0]
+    integer = "integer" in image.GetPixelIDTypeAsString()
+    return integer and setting.get("resegmentMode") == "relative" and (max(multiples) > 1 or min(multiples) < 0)
+
+
 def assert_same(
     image: sitk.Image,
     mask: sitk.Image,

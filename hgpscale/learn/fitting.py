@@ -205,7 +205,7 @@ def _streaming(kind: Kind, name: str, rows: Rows, seed: int) -> StreamingModel:
 
 def _workflow(recipe: Recipe, kind: Kind, layout: Layout, rows: Rows, seed: int) -> Pipeline:
     first = head(layout, recipe)
-    X = fit_head(first, rows.X, rows.lesion, rows.segmentation)
+    X = fit_head(first, rows.X, rows.lesion, rows.segmentation, rows.weight)
     return Pipeline([("head", first), ("tail", fit_tail(tail(layout, recipe, kind, seed), X, rows.y, rows.weight))])
 
 

@@ -319,6 +319,6 @@ class _Rows:
         key = (name, recipe.correlation, recipe.agreement)
         if key not in self._heads:
             first = head(self.layout, recipe)
-            who = [None if ids is None else ids[train] for ids in (self.lesion, self.segmentation)]
-            self._heads[key] = first, fit_head(first, self.X[train], *who)
+            lesion, rater = (None if ids is None else ids[train] for ids in (self.lesion, self.segmentation))
+            self._heads[key] = first, fit_head(first, self.X[train], lesion, rater, self.weight[train])
         return self._heads[key]

@@ -133,10 +133,15 @@ def tail(layout: Layout, recipe: Recipe, kind: Kind, random_state: int) -> Pipel
 
 
 def fit_head(
-    steps: Pipeline, X: NDArray[np.float64], lesion: NDArray[Any] | None, segmentation: NDArray[Any] | None
+    steps: Pipeline,
+    X: NDArray[np.float64],
+    lesion: NDArray[Any] | None,
+    segmentation: NDArray[Any] | None,
+    weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Fit `head` and return X through it."""
-    return steps.fit_transform(X, agreement__lesion=lesion, agreement__segmentation=segmentation)
+    """Fit `head` and return X through it; to a centre's shift rows count by weight, so lesions and not raters."""
+    weights = {} if weight is None or "combat" not in steps.named_steps else {"combat__sample_weight": weight}
+    return steps.fit_transform(X, agreement__lesion=lesion, agreement__segmentation=segmentation, **weights)
 
 
 def fit_tail(steps: Pipeline, X: NDArray[np.float64], y: NDArray[Any], weight: NDArray[np.float64] | None) -> Pipeline:

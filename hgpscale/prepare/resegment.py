@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 
     from hgpscale.settings import Settings
 
+
+def _relative(values: NDArray[Any], threshold: float) -> Any:
+    """Return a threshold times the maximum: in the type of floats, but not in that of integers, which overflows."""
+    top = np.max(values)
+    return (top.item() if values.dtype.kind in "iu" else top) * threshold
+
+
 # From a threshold as the setting gives it to one in the image's unit, by `resegmentMode`. numpy's own types are kept:
 # pyradiomics compares in them.
 _THRESHOLDS: dict[str, Callable[[NDArray[Any], float], Any]] = {
     "absolute": lambda values, threshold: threshold,
-    "relative": lambda values, threshold: np.max(values) * threshold,
+    "relative": _relative,
     "sigma": lambda values, threshold: np.mean(values) + np.std(values) * threshold,
 }
 

@@ -87,6 +87,17 @@ def test_a_centre_that_was_not_seen_keeps_its_features() -> None:
     assert not np.array_equal(steps["combat"].transform(np.column_stack([new, [[0.0]]])), new)
 
 
+def test_raters_of_a_lesion_are_one_lesion_to_a_centre() -> None:
+    rows = planted.rows("binary")
+    X = np.column_stack([rows.X, np.arange(len(rows.X)) % 2])
+    once, thrice = head(Layout(6, 0, "combat"), Recipe()), head(Layout(6, 0, "combat"), Recipe())
+    fit_head(once, X, None, None)
+    times = np.where(np.arange(len(X)) < 20, 3, 1)
+    fit_head(thrice, np.repeat(X, times, axis=0), None, None, np.repeat(1 / times, times))
+    np.testing.assert_allclose(thrice["combat"].gamma_, once["combat"].gamma_, rtol=1e-9)
+    np.testing.assert_allclose(thrice["combat"].delta_, once["combat"].delta_, rtol=1e-9)
+
+
 def test_the_tail_is_the_learner_with_the_weights() -> None:
     rows = planted.rows("binary")
     X = np.nan_to_num(rows.X, nan=5) / 10.0 ** np.arange(6)
