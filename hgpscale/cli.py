@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from hgpscale._version import __version__
 from hgpscale.cli_learn import add_commands
-from hgpscale.cli_options import Cube, Quiet, Workers
+from hgpscale.cli_options import Cube, Quiet, Scheduler, Workers
 from hgpscale.errors import HgpscaleError
 
 # The base of typer's usage errors; it has a name of its own only in click, which newer versions do without.
@@ -252,14 +252,7 @@ def extract(
     cube: Cube,
     settings: _Settings = None,
     workers: Workers = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Run on this Dask scheduler, such as tcp://10.0.0.1:8786, instead of workers on this machine.",
-            show_default=False,
-        ),
-    ] = None,
+    scheduler: Scheduler = None,
     retry_failed: Annotated[
         bool,
         typer.Option(

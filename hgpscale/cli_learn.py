@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from hgpscale.cli_options import Cube, Quiet, Workers
+from hgpscale.cli_options import Cube, Quiet, Scheduler, Workers
 
 _Target = Annotated[
     str,
@@ -119,14 +119,7 @@ def evaluate(
     permutations: Annotated[int, typer.Option(min=1, help="Of the permutation test.")] = 1000,
     seed: _Seed = 0,
     workers: Workers = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Run on this Dask scheduler instead of workers on this machine.",
-            show_default=False,
-        ),
-    ] = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> None:
     """Judge a model by patients that it has not seen, beside its baselines.
@@ -220,6 +213,8 @@ def fit(
     budget: _Budget = None,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the prediction intervals.")] = 0.9,
     seed: _Seed = 0,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit a model on a cube and save it, or go on fitting one.
@@ -228,6 +223,9 @@ def fit(
     search keep scaled features of single lesions in it. sgd and mlp read the
     cube in batches, so that it may be larger than memory.
     """
+    from contextlib import nullcontext
+
+    from hgpscale.engine.cluster import connect
     from hgpscale.learn.fitting import Options
     from hgpscale.learn.training import fit as run
     from hgpscale.learn.training import update as go_on
@@ -241,19 +239,22 @@ def fit(
         if target is None or out is None:
             raise typer.BadParameter("--target and --out are needed, or --update")
         options = Options(seed, candidates, budget, coverage)
-        report = run(
-            cube,
-            target,
-            out,
-            model=model,
-            features=features or (),
-            covariates=covariate or (),
-            harmonise=harmonise,
-            cutoff=cutoff,
-            positive=positive,
-            everything=everything,
-            options=options,
-        )
+        with nullcontext(None) if scheduler is None else connect(scheduler) as client:
+            report = run(
+                cube,
+                target,
+                out,
+                model=model,
+                features=features or (),
+                covariates=covariate or (),
+                harmonise=harmonise,
+                cutoff=cutoff,
+                positive=positive,
+                everything=everything,
+                options=options,
+                workers=workers,
+                client=client,
+            )
     if not quiet:
         print_fit(report, updated=update is not None)
 

@@ -14,4 +14,12 @@ Workers = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Worker processes on this machine.", show_default="one a core"),
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Run on this Dask scheduler, such as tcp://10.0.0.1:8786, instead of workers on this machine.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only failures and errors.")]

@@ -176,7 +176,7 @@ def evaluate(
         study = _shuffled(study, plan.seed)
     parts = make_splits(study, plan)
     options = Options(plan.seed, plan.n_candidates, plan.budget, plan.coverage)
-    if client is not None or workers == 1 or len(parts) == 1:
+    if client is not None or workers == 1 or (len(parts) == 1 and plan.model != "search"):
         running: Any = nullcontext(client)
     else:
         running = local_client(workers)

@@ -16,6 +16,7 @@ from hgpscale.learn.conformal import half_width
 from hgpscale.learn.learners import LEARNERS, outputs
 from hgpscale.learn.search import Search
 from hgpscale.learn.splits import grouped_folds
+from hgpscale.learn.spreading import Each, here
 from hgpscale.learn.streaming import StreamingModel
 from hgpscale.learn.targets import strata
 from hgpscale.learn.workflows import Layout, Recipe, fit_head, fit_tail, head, selected, tail
@@ -82,6 +83,8 @@ class Options:
         Of `Search`.
     coverage
         Of the conformal intervals.
+    each
+        Of `Search`: where its workflows are tried.
 
     """
 
@@ -89,6 +92,7 @@ class Options:
     n_candidates: int = 20
     budget: float | None = None
     coverage: float = 0.9
+    each: Each = here
 
 
 @dataclass(frozen=True)
@@ -188,12 +192,16 @@ def _maker(name: str, kind: Kind, layout: Layout, options: Options) -> Callable[
     if name == MEAN:
         return lambda rows: _constant(kind, rows)
     if name == "search":
-        return lambda rows: Search(
-            kind, layout, n_candidates=options.n_candidates, budget=options.budget, random_state=options.seed
-        ).fit(rows.X, rows.y, rows.weight, rows.patient, rows.strata, rows.lesion, rows.segmentation)
+        return lambda rows: _search(kind, layout, rows, options)
     if name in STREAMING:
         return lambda rows: _streaming(kind, name, rows, options.seed)
     return lambda rows: _workflow(_PLAIN if name == PLAIN else Recipe(name), kind, layout, rows, options.seed)
+
+
+def _search(kind: Kind, layout: Layout, rows: Rows, options: Options) -> Search:
+    made = Search(kind, layout, n_candidates=options.n_candidates, budget=options.budget, random_state=options.seed)
+    ids = rows.patient, rows.strata, rows.lesion, rows.segmentation
+    return made.fit(rows.X, rows.y, rows.weight, *ids, each=options.each)
 
 
 def _streaming(kind: Kind, name: str, rows: Rows, seed: int) -> StreamingModel:

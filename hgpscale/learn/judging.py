@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn import config_context
@@ -13,10 +12,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from hgpscale.errors import EngineError, LearnError
+from hgpscale.errors import LearnError
 from hgpscale.learn.filters import RobustScaling
 from hgpscale.learn.fitting import Options, fit_model
 from hgpscale.learn.samples import lesion_weight
+from hgpscale.learn.spreading import on_workers, watched
 from hgpscale.learn.study import laid_out
 from hgpscale.learn.targets import strata
 from hgpscale.learn.typicality import Typicality
@@ -112,9 +112,16 @@ def judge_all(
     client: Client | None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Judged]:
-    """Judge all splits, one task a split; in this process where there is no client.
+    """Judge all splits: one task a split, or, where a search has fewer splits than workers, one task a workflow.
 
-    The study travels to each worker once. The order of the results is that of the splits.
+    All in this process where there is no client. The study travels to each worker once. The order of the results is
+    that of the splits.
+
+    Raises
+    ------
+    EngineError
+        A worker died.
+
     """
     done: dict[int, Judged] = {}
     for number, judged in _each(study, splits, options, client):
@@ -127,28 +134,15 @@ def judge_all(
 def _each(
     study: Study, splits: Sequence[Split], options: Options, client: Client | None
 ) -> Iterator[tuple[int, Judged]]:
-    if client is None:
+    searches = any(contender.model == "search" for contender in study.contenders)
+    if client is None or (searches and len(splits) < len(client.nthreads())):
+        options = options if client is None else replace(options, each=on_workers(client))
         yield from ((i, judge(study, split, options)) for i, split in enumerate(splits))
         return
-    from distributed import KilledWorker, as_completed
+    from distributed import as_completed
 
     there = client.scatter(study, broadcast=True, hash=False)
     futures = {client.submit(judge, there, split, options, pure=False): i for i, split in enumerate(splits)}
-    with _cancelled_at_the_end(client, futures):
-        try:
-            for future, judged in as_completed(futures, loop=client.loop, with_results=True):
-                yield futures[future], judged
-        except KilledWorker as error:
-            raise EngineError(
-                f"a worker died while it judged a split: {error}; if it ran out of memory, use fewer workers"
-            ) from error
-
-
-@contextmanager
-def _cancelled_at_the_end(client: Client, futures: Any) -> Iterator[None]:
-    """Leave no work behind on somebody else's scheduler when one split fails or the run is interrupted."""
-    try:
-        yield
-    except BaseException:
-        client.cancel(list(futures))
-        raise
+    with watched(client, list(futures)):
+        for future, judged in as_completed(futures, loop=client.loop, with_results=True):
+            yield futures[future], judged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -15,15 +16,18 @@ from sklearn.utils import ClassifierTags, RegressorTags, Tags, check_random_stat
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from hgpscale.learn.composition import simplex
 from hgpscale.learn.learners import outputs
 from hgpscale.learn.splits import grouped_folds
+from hgpscale.learn.spreading import Each, here
 from hgpscale.learn.workflows import Layout, Recipe, fit_head, fit_tail, head, tail
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hgpscale.learn.splits import Split
     from hgpscale.learn.targets import Kind
 
 _CORRELATIONS = (0.8, 0.9, 0.95)
@@ -140,6 +144,7 @@ class Search(BaseEstimator):
         strata: NDArray[np.int64] | None = None,
         lesion: NDArray[Any] | None = None,
         segmentation: NDArray[Any] | None = None,
+        each: Each = here,
     ) -> Self:
         """Search and fit.
 
@@ -157,6 +162,8 @@ class Search(BaseEstimator):
             What the folds are balanced by, shape ``(row,)``; None: a classifier's labels.
         lesion, segmentation
             For `AgreementFilter`.
+        each
+            Tries the workflows: `spreading.here`, or `spreading.on_workers` of a Dask client.
 
         Raises
         ------
@@ -164,7 +171,7 @@ class Search(BaseEstimator):
             There are too few rows, a single class, or values that no learner takes.
 
         """
-        begun = time.monotonic()
+        deadline = math.inf if self.budget is None else time.time() + self.budget
         multi = self.kind == "composition"
         X, y = validate_data(
             self,
@@ -194,20 +201,17 @@ class Search(BaseEstimator):
         layout = Layout(X.shape[1]) if self.layout is None else self.layout
         rows = _Rows(X, y, weight, lesion, segmentation, layout, self.kind, self._n_classes)
         recipes = [draw(random, self.agreement) for _ in range(self.n_candidates)]
-        seeds = random.randint(2**31 - 1, size=self.n_candidates)
+        drawn = list(zip(recipes, random.randint(2**31 - 1, size=self.n_candidates), strict=True))
         folds = grouped_folds(whose, strata, n_folds=self.n_folds, seed=int(random.randint(2**31 - 1)))
-        tried = []
+        tries = [(recipe, int(seed), deadline if i else math.inf) for i, (recipe, seed) in enumerate(drawn)]
         # The values were checked above, see `judging.judge`.
         with config_context(assume_finite=True, skip_parameter_validation=True):
-            for recipe, seed in zip(recipes, seeds, strict=True):
-                tried.append(rows.cross_validate(recipe, int(seed), folds))
-                if self.budget is not None and time.monotonic() - begun > self.budget:
-                    break
-            scores = np.array([mean for mean, _ in tried])
-            best = np.argsort(-scores, kind="stable")[: self.n_ensemble]
-            self.recipes_, self.scores_ = [recipes[i] for i in best], scores[best]
+            found = each(_tried, (rows, folds), tries)
+            tried = {i: one for i, one in enumerate(found) if one is not None}
+            best = sorted(tried, key=lambda i: -tried[i][0])[: self.n_ensemble]
+            self.recipes_, self.scores_ = [drawn[i][0] for i in best], np.array([tried[i][0] for i in best])
             self.out_of_fold_ = np.mean([tried[i][1] for i in best], axis=0)
-            self.pipelines_ = [rows.fit(recipes[i], int(seeds[i])) for i in best]
+            self.pipelines_ = [rows.fit(*tries[i][:2]) for i in best]
         return self
 
     def outputs(self, X: Any) -> NDArray[np.float64]:
@@ -274,6 +278,18 @@ class Search(BaseEstimator):
         return tags
 
 
+def _tried(
+    on: tuple[_Rows, list[Split]], workflow: tuple[Recipe, int, float]
+) -> tuple[float, NDArray[np.float64]] | None:
+    """Return what `_Rows.cross_validate` does, on one thread; None where it is past the workflow's deadline."""
+    rows, folds = on
+    recipe, seed, deadline = workflow
+    if time.time() > deadline:
+        return None
+    with threadpool_limits(limits=1), config_context(assume_finite=True, skip_parameter_validation=True):
+        return rows.cross_validate(recipe, seed, folds)
+
+
 class _Rows:
     """Training rows, with heads that were fitted on folds of them kept for the workflows that share them."""
 
@@ -293,7 +309,7 @@ class _Rows:
         self.lesion, self.segmentation = lesion, segmentation
         self._heads: dict[tuple[Any, ...], tuple[Pipeline, NDArray[np.float64]]] = {}
 
-    def cross_validate(self, recipe: Recipe, seed: int, folds: Any) -> tuple[float, NDArray[np.float64]]:
+    def cross_validate(self, recipe: Recipe, seed: int, folds: list[Split]) -> tuple[float, NDArray[np.float64]]:
         """Return a workflow's mean score over the folds, and what it says of each row."""
         scores, parts = [], []
         for fold in folds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from hgpscale._version import __version__
 from hgpscale.cube import open_cube
+from hgpscale.engine.cluster import local_client
 from hgpscale.errors import LearnError
 from hgpscale.learn import incremental
 from hgpscale.learn.design import Design
@@ -23,12 +25,13 @@ from hgpscale.learn.fitting import MODELS, STREAMING, Options, fit_model, rows_o
 from hgpscale.learn.judging import typical_model
 from hgpscale.learn.model import Model
 from hgpscale.learn.samples import EXTERNAL_REASON, Samples, lesion_weight, without_external
+from hgpscale.learn.spreading import on_workers
 from hgpscale.learn.study import labelled
 from hgpscale.learn.targets import Cutoff
 from hgpscale.learn.workflows import Harmonise
 
 if TYPE_CHECKING:
-    pass
+    from distributed import Client
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def fit(
     positive: str | None = None,
     everything: bool = False,
     options: Options | None = None,
+    workers: int | None = None,
+    client: Client | None = None,
 ) -> FitReport:
     """Fit a model on the lesions of a cube and save it.
 
@@ -94,11 +99,17 @@ def fit(
         Fit on lesions whose `split` is ``external`` too, which are otherwise kept for validation.
     options
         Seed, size of the search, coverage of intervals.
+    workers
+        Of ``search``: worker processes that try workflows; None: one a core; 1: none, all is done in this process.
+    client
+        Of ``search``: try them on this Dask client instead.
 
     Raises
     ------
     CubeError, LearnError
         The cube, the target or a column cannot be used.
+    EngineError
+        The workers do not start, or one died.
 
     """
     if model not in MODELS:
@@ -118,7 +129,9 @@ def fit(
         rows = rows_of(
             which, X, y, samples.patient, samples.lesion, samples.segmentation, lesion_weight(samples.lesion)
         )
-        with threadpool_limits(limits=1):
+        alone = client is not None or workers == 1 or model != "search"
+        with threadpool_limits(limits=1), nullcontext(client) if alone else local_client(workers) as where:
+            options = options if where is None else replace(options, each=on_workers(where))
             fitted = fit_model(model, which, design.layout, rows, options)
             typical = typical_model(rows, design.layout.n_features)
         key = secrets.token_bytes(16)
