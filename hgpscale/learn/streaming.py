@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Self
@@ -42,6 +43,10 @@ Batches = Callable[[int], Iterable[Batch]]
 """Yields all batches, each time that it is called; its argument counts the passes from 0."""
 
 LEARNERS = ("sgd", "mlp")
+
+_PASSES, _MOST_PASSES = 5, 100
+_ROWS_SHOWN = 100_000
+"""A network makes a step each 200 rows, and takes some hundreds of steps to learn anything."""
 
 _STEP = 0.5
 """Step of the gradient descent times the number of columns, all of which have variance 1."""
@@ -119,7 +124,7 @@ class StreamingModel(BaseEstimator):
     n_features
         How many columns are kept; see `Screen`.
     epochs
-        Passes of the learner.
+        Passes of the learner; None: 5, and of ``mlp`` as many more as show it 100 000 rows, 100 at most.
     batch_size
         Rows a batch of `fit`; `fit_batches` takes batches as they come.
     alpha
@@ -137,6 +142,8 @@ class StreamingModel(BaseEstimator):
         The fitted `Screen`; its sums go on in `update_batches`.
     mean_, scale_
         Mean and standard deviation of each column as the learner knows them: float64, shape ``(column,)``.
+    epochs_
+        Passes that were made.
     target_mean_, target_scale_
         Mean and standard deviation of the target, which the learner sees scaled; kind ``number`` only.
     kept_
@@ -172,7 +179,7 @@ class StreamingModel(BaseEstimator):
         learner: str = "sgd",
         *,
         n_features: int = 100,
-        epochs: int = 5,
+        epochs: int | None = None,
         batch_size: int = 1024,
         alpha: float = 1e-4,
         hidden: tuple[int, ...] = (32,),
@@ -228,7 +235,7 @@ class StreamingModel(BaseEstimator):
         return self._fit(slices, None, reset=False)
 
     def fit_batches(self, batches: Batches, classes: Sequence[Any] | None = None) -> Self:
-        """Learn from batches, in `epochs` + 1 passes.
+        """Learn from batches, in `epochs_` + 1 passes.
 
         Parameters
         ----------
@@ -308,8 +315,9 @@ class StreamingModel(BaseEstimator):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
         for name in ("n_features", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, found {value}")
 
     def _fit(self, batches: Batches, classes: Sequence[Any] | None, *, reset: bool) -> Self:
         self.screen_ = Screen(self.kind, self.n_features)
@@ -341,9 +349,14 @@ class StreamingModel(BaseEstimator):
         self.mean_, self.scale_ = sums.mean, np.where(sums.deviation > 0, sums.deviation, 1)
         self.pivot_, self.offset_ = sums.pivot.copy(), sums.offset.copy()
         self.target_mean_, self.target_scale_ = float(numbers.mean[0]), float(numbers.deviation[0]) or 1.0
+        self.epochs_ = self.epochs or self._passes(rows)
         self.learner_ = self._new_learner()
         self._learn(batches)
         return self
+
+    def _passes(self, rows: int) -> int:
+        shown = _ROWS_SHOWN if self.learner == "mlp" else 0
+        return int(np.clip(math.ceil(shown / rows), _PASSES, _MOST_PASSES))
 
     def _count(self, X: Any, y: Any, weight: Any, *, reset: bool) -> None:
         """Take a batch into the statistics."""
@@ -352,7 +365,7 @@ class StreamingModel(BaseEstimator):
 
     def _learn(self, batches: Batches) -> None:
         """Let the learner see the batches."""
-        for epoch in range(1, self.epochs + 1):
+        for epoch in range(1, self.epochs_ + 1):
             for X, y, weight in batches(epoch):
                 scaled = self._checked(X)
                 target = self._target(y)

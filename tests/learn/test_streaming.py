@@ -147,6 +147,15 @@ def test_the_learner_sees_scaled_columns_and_means_for_what_is_unknown() -> None
     assert model.kept_.tolist() == expected.get_support(indices=True).tolist()
 
 
+@pytest.mark.parametrize(("learner", "rows", "passes"), [("sgd", 300, 5), ("mlp", 300, 100), ("mlp", 4000, 25)])
+def test_a_network_sees_few_rows_more_often(learner: str, rows: int, passes: int) -> None:
+    X, score = data(rows, 0)
+    seen = Read(X[:, :4], target("number", score))
+    model = StreamingModel("number", learner, hidden=(2,)).fit_batches(seen)
+    assert model.epochs_ == passes
+    assert seen.epochs == list(range(passes + 1))
+
+
 def test_an_update_reads_only_what_is_new_and_keeps_the_scaling() -> None:
     X, score = data(1000, 5)
     y = target("binary", score)
