@@ -313,6 +313,26 @@ def extract(
     raise typer.Exit(0 if summary.ok else 1)
 
 
+@app.command("run-report", epilog="Example: [bold]hgpscale run-report run.jsonl[/bold]")
+def run_report(
+    log: Annotated[
+        Path, typer.Argument(metavar="FILE.jsonl", help="Log that extract --log wrote.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.html", help="Page to write.", show_default="FILE.html"),
+    ] = None,
+) -> None:
+    """Make one self-contained page of a run's log: lesions over time, stages, failures, workers, slowest lesions.
+
+    The run may still go on.
+    """
+    from hgpscale.report.run_page import write_run_report
+    from hgpscale.report.tables import print_line
+
+    print_line(str(write_run_report(log, output)))
+
+
 @app.command(epilog="Example: [bold]hgpscale status cube.zarr[/bold]")
 def status(cube: Cube) -> None:
     """Say how much of a cube is done, pending and failed, and why."""

@@ -22,6 +22,7 @@ from hgpscale.engine.progress import together
 from hgpscale.engine.run import extract, stream_records
 from hgpscale.engine.runlog import RunLog, moment
 from hgpscale.errors import EngineError, LogError
+from hgpscale.report.run_read import read_log
 
 WORK = Work("node7-0", "tcp://10.0.0.7:41", "node8-1", 1_700_000_000.25, 1_700_000_001.5, 0.125, 1.25, 5 << 20, 9 << 20)
 
@@ -88,6 +89,10 @@ def test_the_log_counts_what_the_table_of_faults_planned(fakes: None, tmp_path: 
     first, last = told[0], told[-1]
     assert (first["manifest"], first["total"], first["pending"], first["missing"]) == (str(manifest), 3, 3, 21)
     assert (last["done"], last["failed"], last["partial"]) == (2, 1, 1)
+    (seen,) = read_log(path).runs  # and the page's reader sees the same
+    assert seen.counts == {"done": 1, "partial": 1, "failed": 1}
+    assert (seen.lost, seen.submitted, seen.again, seen.measured) == (1, 3 + len(again), len(again), 2)
+    assert (seen.most_workers, seen.finished, seen.vectors) == (1, True, 7 + 6)
     assert last["seconds"] == pytest.approx(summary.seconds, abs=1e-3)
     assert sum(line["write_seconds"] for line in done.values()) <= last["write_seconds"] <= last["seconds"]
 
