@@ -21,7 +21,7 @@ import hgpscale
 from hgpscale.cli import app
 from hgpscale.errors import CubeError
 
-COMMANDS = ("demo", "cohort", "check", "extract", "status", "verify", "pack", "export", "import-table")
+COMMANDS = ("demo", "cohort", "check", "extract", "run-report", "status", "verify", "pack", "export", "import-table")
 
 
 def run(*arguments: object) -> Result:

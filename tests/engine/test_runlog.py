@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -17,7 +18,18 @@ from typer.testing import CliRunner
 
 from hgpscale.cli import app
 from hgpscale.engine import run
-from hgpscale.engine.events import Event, LesionDone, LesionSubmitted, RunStarted, Work, WorkerLost
+from hgpscale.engine.events import (
+    ClusterReady,
+    Event,
+    LesionDone,
+    LesionSubmitted,
+    RunFinished,
+    RunStarted,
+    Summary,
+    Work,
+    WorkerLost,
+    WorkersCounted,
+)
 from hgpscale.engine.progress import together
 from hgpscale.engine.run import extract, stream_records
 from hgpscale.engine.runlog import RunLog, moment
@@ -188,6 +200,31 @@ def test_what_was_told_before_a_kill_is_in_the_file(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, env=dict(os.environ))
     assert killed.returncode == 9
     assert [line["lesion"] for line in lines(path)] == ["a"]
+
+
+def test_the_documented_fields_are_those_that_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    summary = Summary("c.zarr", 1, 0, 0, 1, (), (), 1.0, 7, 7)
+
+    def stop() -> None:
+        with RunLog(path) as log:
+            log(RunStarted(1, 1, 7))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    with RunLog(path) as log:
+        for event in (
+            ClusterReady("tcp://127.0.0.1:1"), WorkersCounted(1, 1), LesionSubmitted("a", "default"),
+            LesionDone(lesion="a", work=WORK), WorkerLost("tcp://127.0.0.1:2", 0.0), RunFinished(summary),
+        ):  # fmt: skip
+            log(event)
+    written = {line.pop("event"): set(line) - {"time", "run"} for line in lines(path)}
+    page = Path(__file__).resolve().parents[2] / "docs" / "running.md"
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", page.read_text(), re.M)
+    # What stands in brackets is about a field, not one.
+    documented = {name: set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", fields))) for name, fields in rows}
+    assert documented == written
 
 
 def test_moments_are_utc_to_the_millisecond() -> None:
