@@ -307,9 +307,14 @@ def stream_records(
         raise EngineError(f"the Dask client is {client.status}, expected a running one; connect it again")
     prepare_workers(client)
     with losses_noticed(client) as losses:
-        flow = _Flow(client, settings, read, extract, losses, on_event)
-        yield from flow.together(scans)
-        yield from flow.alone()
+        flow = _Flow(client, settings, read, extract, losses)
+        for part in (flow.together(scans), flow.alone()):
+            with closing(part):
+                for found in part:
+                    if isinstance(found, Settled):
+                        yield found
+                    else:  # told here, where an observer's error is not taken for one of the cluster
+                        on_event(found)
 
 
 @dataclass(frozen=True)
@@ -319,6 +324,10 @@ class _Flight:
     number: int  # of the scan, in this run
     scan: ScanTask
     lesion: LesionTask
+
+
+_Story = Generator[Settled | Event, None, None]
+"""What becomes of lesions, and what happens beside."""
 
 
 class _Flow:
@@ -331,10 +340,10 @@ class _Flow:
         read: Read,
         extract: Extract,
         losses: Callable[[], list[Loss]],
-        notify: Notify,
     ) -> None:
         self.client, self.settings, self.read, self.extract = client, settings, read, extract
-        self.losses, self.notify = losses, notify
+        self.losses = losses
+        self.events: deque[Event] = deque()  # that are to be told
         self.name = uuid4().hex[:8]  # keys must be new to the scheduler
         self.numbers = count()
         self._read, self._extract = delayed(_read, pure=False), delayed(_extract, pure=False)
@@ -342,11 +351,11 @@ class _Flow:
         self.workers = self.threads = 0
         self.counted = float("-inf")
 
-    def together(self, scans: Iterable[ScanTask]) -> Iterator[Settled]:
+    def together(self, scans: Iterable[ScanTask]) -> _Story:
         """Yield the records of all lesions but the suspects, which are put aside."""
         return self._stream(scans, alone=False)
 
-    def alone(self) -> Iterator[Settled]:
+    def alone(self) -> _Story:
         """Yield the suspects' records, each tried with nothing else of ours on the cluster."""
         while self.suspects:
             suspects, self.suspects = self.suspects, {}
@@ -355,7 +364,7 @@ class _Flow:
                 [replace(flights[0].scan, lesions=lesions[key]) for key, flights in suspects.items()], alone=True
             )
 
-    def _stream(self, scans: Iterable[ScanTask], *, alone: bool) -> Iterator[Settled]:
+    def _stream(self, scans: Iterable[ScanTask], *, alone: bool) -> _Story:
         waiting = deque(scans)
         flying: dict[Future, _Flight] = {}
         left: Counter[int] = Counter()  # lesions in flight, by scan
@@ -368,11 +377,15 @@ class _Flow:
                     flying |= started
                     left.update(flight.number for flight in started.values())
                     completed.update(list(started))
-                    for flight in started.values():
-                        self.notify(LesionSubmitted(flight.lesion.lesion, flight.lesion.segmentation, alone))
+                    self.events.extend(
+                        LesionSubmitted(flight.lesion.lesion, flight.lesion.segmentation, alone)
+                        for flight in started.values()
+                    )
                     del started  # no name may keep a future: its result would stay on the cluster
+                yield from self._told()
                 batch = completed.next_batch()
-                self._tell_losses(flying)
+                self._note_losses(flying)
+                yield from self._told()
                 results = self.client.gather(dict(enumerate(batch)), errors="skip")
                 for index, future in enumerate(batch):
                     flight = flying.pop(future)
@@ -398,7 +411,7 @@ class _Flow:
             known, self.counted = (self.workers, self.threads), now
             self.workers, self.threads = len(threads), sum(threads.values())
             if (self.workers, self.threads) != known:
-                self.notify(WorkersCounted(self.workers, self.threads))
+                self.events.append(WorkersCounted(self.workers, self.threads))
         return _SCANS_PER_THREAD * max(1, self.threads)
 
     def _submit(self, scans: list[ScanTask]) -> dict[Future, _Flight]:
@@ -420,8 +433,12 @@ class _Flow:
         futures = self.client.compute(records, fifo_timeout=0, optimize_graph=False)
         return dict(zip(futures, flights, strict=True))
 
-    def _tell_losses(self, flying: Mapping[Future, _Flight]) -> None:
-        """Tell of the workers that were lost, and which lesions they had."""
+    def _told(self) -> Iterator[Event]:
+        while self.events:
+            yield self.events.popleft()
+
+    def _note_losses(self, flying: Mapping[Future, _Flight]) -> None:
+        """Note the workers that were lost, and which lesions they had."""
         for loss in self.losses():
             scans = {key[1] for key in loss.keys if key[0] == f"{_READ}-{self.name}"}
             lesions = tuple(
@@ -429,7 +446,7 @@ class _Flow:
                 for future, flight in flying.items()
                 if future.key in loss.keys or flight.number in scans
             )
-            self.notify(WorkerLost(loss.address, loss.when, lesions))
+            self.events.append(WorkerLost(loss.address, loss.when, lesions))
 
     def _settle(self, future: Future, flight: _Flight, alone: bool) -> Settled | None:
         """Return the failed record of a task without a result, or None where it will be tried again alone."""

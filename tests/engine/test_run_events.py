@@ -87,6 +87,18 @@ def test_a_loss_that_dask_makes_good_is_told_too(tmp_path: Path) -> None:
     assert [record.failure for record, _ in settled] == [None]
 
 
+def test_an_observer_s_error_is_its_own(client: Client, tmp_path: Path) -> None:
+    def closed(event: Event) -> None:
+        raise BrokenPipeError("nobody reads this")
+
+    cohort = fault_table.Cohort(tmp_path, [1])
+    stream = stream_records(
+        client, cohort.scans, Settings(), read=fault_table.read, extract=fault_table.extract, on_event=closed
+    )
+    with pytest.raises(BrokenPipeError, match="nobody reads this"):
+        list(stream)
+
+
 def test_work_says_when_and_where(client: Client, tmp_path: Path) -> None:
     slow = {f"extract s{number}-0": {1: "slow"} for number in range(4)}  # half a second each
     before = time.time()
