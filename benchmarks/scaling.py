@@ -172,7 +172,7 @@ def simulated(lesions: int, workers: int) -> None:
         planned_mib, driver, keeper, done = mib(me), mib(me), mib(scheduler), 0
         start = time.perf_counter()
         with writer:
-            for record in stream_records(client, scans, settings, read=read_nothing, extract=extract_nothing):
+            for record, _ in stream_records(client, scans, settings, read=read_nothing, extract=extract_nothing):
                 writer.add(record)
                 done += 1
                 if done % 1000 == 0:

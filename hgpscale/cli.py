@@ -268,6 +268,14 @@ def extract(
         ),
     ] = False,
     break_lock: _BreakLock = False,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="Append what happens to this file, a line of JSON an event; hgpscale run-report makes a page of it.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Extract the features of every lesion of a cohort that the cube does not hold yet.
@@ -277,13 +285,19 @@ def extract(
     the cube that is there. Where a lesion fails, it is listed, the others are
     done, and the exit status is 1.
     """
+    from contextlib import ExitStack
+
     from rich.console import Console
 
     from hgpscale.engine import extract
-    from hgpscale.engine.progress import observer
+    from hgpscale.engine.progress import Observer, observer, together
+    from hgpscale.engine.runlog import RunLog
     from hgpscale.report.tables import print_summary
 
-    with observer(Console(stderr=True, quiet=quiet)) as on_event:
+    with ExitStack() as stack:
+        observers: list[Observer] = [] if log is None else [stack.enter_context(RunLog(log))]
+        if not quiet:
+            observers.append(stack.enter_context(observer(Console(stderr=True))))
         summary = extract(
             cohort,
             cube,
@@ -293,10 +307,30 @@ def extract(
             retry_failed=retry_failed,
             update=update,
             break_lock=break_lock,
-            on_event=None if quiet else on_event,
+            on_event=together(*observers),
         )
     print_summary(summary, quiet=quiet)
     raise typer.Exit(0 if summary.ok else 1)
+
+
+@app.command("run-report", epilog="Example: [bold]hgpscale run-report run.jsonl[/bold]")
+def run_report(
+    log: Annotated[
+        Path, typer.Argument(metavar="FILE.jsonl", help="Log that extract --log wrote.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.html", help="Page to write.", show_default="FILE.html"),
+    ] = None,
+) -> None:
+    """Make one self-contained page of a run's log: lesions over time, stages, failures, workers, slowest lesions.
+
+    The run may still go on.
+    """
+    from hgpscale.report.run_page import write_run_report
+    from hgpscale.report.tables import print_line
+
+    print_line(str(write_run_report(log, output)))
 
 
 @app.command(epilog="Example: [bold]hgpscale status cube.zarr[/bold]")

@@ -3,9 +3,10 @@
 Each leaf is also the builtin exception that a caller would catch without knowing hgpscale. A message is one
 line that names the file or lesion, what was expected, what was found and what to do.
 
-`ManifestError`, `SettingsError`, `CubeError`, `LearnError` and `ReportError` stop a run before any work (exit status
-2). `CubeWriteError` and `EngineError` (exit status 2 too) can also come in mid-run: what had arrived is kept, as far as
-it can be written. The others are about one lesion: a run turns them into a `Failure` and goes on (exit status 1).
+`ManifestError`, `SettingsError`, `CubeError`, `LearnError`, `ReportError` and `LogError` stop a run before any work
+(exit status 2). `CubeWriteError` and `EngineError` (exit status 2 too) can also come in mid-run: what had arrived is
+kept, as far as it can be written. The others are about one lesion: a run turns them into a `Failure` and goes on (exit
+status 1).
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ class EngineError(HgpscaleError, RuntimeError):
     """The scheduler cannot be reached or went away: not the fault of any lesion."""
 
     stage = "engine"
+
+
+class LogError(OSError, HgpscaleError):
+    """The log of a run cannot be written, or what should be one cannot be read."""
+
+    stage = "log"
 
 
 class ImageError(HgpscaleError, ValueError):

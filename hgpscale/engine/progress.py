@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol, Self
 
-from hgpscale.engine.events import Event, LesionDone, RowFailure, RunFinished, RunStarted
+from hgpscale.engine.events import ClusterReady, Event, LesionDone, RowFailure, RunFinished, RunStarted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +31,16 @@ class Observer(Protocol):
 def observer(console: Console) -> Observer:
     """Return what suits `console`: a bar where it is a terminal, else plain lines on its file."""
     return ProgressBar(console) if console.is_terminal else PlainLines(console.file)
+
+
+def together(*observers: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Return one observer that passes each event on to all of `observers`, in their order."""
+
+    def pass_on(event: Event) -> None:
+        for observe in observers:
+            observe(event)
+
+    return pass_on
 
 
 class ProgressBar:
@@ -66,6 +76,8 @@ class ProgressBar:
                 for note in notes:
                     self._progress.console.print(note, markup=False, highlight=False, soft_wrap=True)
                 self._progress.reset(self._task, total=total, completed=total - pending, visible=True)
+            case ClusterReady(_, dashboard) if dashboard:
+                self._progress.console.print(f"dashboard: {dashboard}", markup=False, highlight=False, soft_wrap=True)
             case LesionDone():
                 for row in failures(event):
                     self._progress.console.print(str(row), markup=False, highlight=False, soft_wrap=True)
@@ -100,6 +112,8 @@ class PlainLines:
                     self._print(note)
                 self._total, self._before = total, total - pending
                 self._began = self._shown = now
+            case ClusterReady(_, dashboard) if dashboard:
+                self._print(f"dashboard: {dashboard}")
             case LesionDone():
                 self._done += 1
                 self._failed += event.failed is not None

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from dask import delayed
@@ -31,9 +31,23 @@ from hgpscale.cohort import file_digest, image_bytes, read_manifest
 from hgpscale.cube import CubeWriter
 from hgpscale.cube.schema import LESION_CHUNK
 from hgpscale.engine.cluster import check_not_importing, connect, interrupts_remembered, local_client, prepare_workers
-from hgpscale.engine.events import Event, LesionDone, RowFailure, RunFinished, RunStarted, Summary
+from hgpscale.engine.events import (
+    ClusterReady,
+    Event,
+    LesionDone,
+    LesionSubmitted,
+    RowFailure,
+    RunFinished,
+    RunStarted,
+    Summary,
+    Work,
+    WorkerLost,
+    WorkersCounted,
+)
+from hgpscale.engine.measure import Timed, extract_timed, read_timed
 from hgpscale.engine.plan import Row, biggest_first, changed_files, changed_surroundings, lesions_added, plan
 from hgpscale.engine.tasks import LesionTask, ScanTask, extract_prepared, read_scan
+from hgpscale.engine.watch import Loss, dashboard_link, losses_noticed
 from hgpscale.errors import EngineError, Failure, ImageError, SettingsError, WorkerError
 from hgpscale.filters import require_packages
 from hgpscale.record import Record
@@ -48,8 +62,9 @@ logger = logging.getLogger(__name__)
 
 Read = Callable[[ScanTask, Settings], list[Any]]
 Extract = Callable[[Any, Settings], Record]
+Notify = Callable[[Event], None]
 
-_READ = "read"  # how the keys of read tasks begin
+_READ, _EXTRACT = "read", "extract"  # how the keys of the tasks begin
 _SCANS_PER_THREAD = 3  # one in work, one read ahead, one on its way
 _FILES_AT_A_TIME = 1000  # whose digests are asked for at once
 _BEFORE = Failure("features", "some failed in an earlier run and were not tried again; --retry-failed does that")
@@ -98,7 +113,8 @@ def extract(
     break_lock
         Take the cube from another run, which must be known to be gone.
     on_event
-        Called in this thread with each event; `hgpscale.engine.progress.observer` makes one.
+        Called in this thread with each event; `hgpscale.engine.progress.observer` makes one that shows progress,
+        `hgpscale.engine.runlog.RunLog` is one that writes a log, `hgpscale.engine.progress.together` joins several.
 
     Returns
     -------
@@ -118,11 +134,11 @@ def extract(
     check_not_importing()
     if sum(choice is not None for choice in (client, workers, scheduler)) > 1:
         raise SettingsError("give one of client, workers and scheduler, not several: each says where to run")
-    notify: Callable[[Event], None] = on_event or (lambda event: None)
+    notify: Notify = on_event or _ignore
     chosen = Settings.of(settings)
     require_packages(chosen)
     rows = read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort
-    began = time.monotonic()
+    began, write_seconds = time.monotonic(), 0.0
     opened = CubeWriter.open(cube, rows, chosen, update=update, retry_failed=retry_failed, break_lock=break_lock)
     with closing(opened) as writer, ExitStack() as stack:
         connected: Client | None = None
@@ -147,23 +163,34 @@ def extract(
             )
         missing = sum(map(len, writer.missing.values()))
         tally = _Tally(cube, len(rows.rows), set(writer.missing), writer.failed(), missing)
-        notify(RunStarted(tally.total, tally.pending, missing, notes))
+        notify(RunStarted(tally.total, tally.pending, missing, notes, rows.source, str(cube)))
         if missing:
             assert writer.settings is not None, "a cube that takes records of scans has settings"
             planned = plan(rows, writer.missing, writer.digests(), writer.settings)
             scans = biggest_first(planned, image_bytes, LESION_CHUNK)
             if connected is None:
                 connected = stack.enter_context(_cluster(client, workers, scheduler))
+            notify(ClusterReady(connected.scheduler.address, dashboard_link(connected)))
             # The writer is left first, whatever happens: what has arrived is kept before the workers are stopped.
             with writer, interrupts_remembered() as check_interrupt:
-                for record in stream_records(connected, scans, writer.settings):
+                for record, work in stream_records(connected, scans, writer.settings, on_event=notify):
                     had_numbers = writer.has_numbers((record.lesion, record.segmentation))
+                    before = time.perf_counter()
                     writer.add(record)
-                    notify(tally.add(record, had_numbers=had_numbers))
+                    seconds = time.perf_counter() - before
+                    write_seconds += seconds
+                    done = tally.add(record, had_numbers=had_numbers)
+                    notify(replace(done, vectors=len(record.values), work=work, write_seconds=seconds))
                     check_interrupt()
+                before = time.perf_counter()
+            write_seconds += time.perf_counter() - before  # the last block
     summary = tally.summary(time.monotonic() - began)
-    notify(RunFinished(summary))
+    notify(RunFinished(summary, write_seconds))
     return summary
+
+
+def _ignore(event: Event) -> None:
+    """Observe nothing."""
 
 
 def _digests(client: Client, cohort: Cohort, rows: Collection[tuple[str, str]]) -> dict[str, str]:
@@ -210,7 +237,7 @@ class _Tally:
         self.computed += len({*record.values, *record.failures})
         if record.failure is not None and not had_numbers:
             self.failed.append(RowFailure(*row, record.failure))
-            return LesionDone(failed=self.failed[-1])
+            return LesionDone(self.failed[-1], (), *row)
         lacking: dict[tuple[str, str, Failure], list[str]] = {}
         for (region, image, family), failure in record.failures.items():
             if (region, image, family) not in record.values:
@@ -223,7 +250,7 @@ class _Tally:
             partial = (RowFailure(*row, _BEFORE),)
         self.done += 1
         self.partial += partial
-        return LesionDone(partial=partial)
+        return LesionDone(None, partial, *row)
 
     def summary(self, seconds: float) -> Summary:
         before = self.total - self.pending
@@ -242,6 +269,13 @@ class _Tally:
         )
 
 
+class Settled(NamedTuple):
+    """What became of a lesion, and when and where; `work` is None where no task came to its end."""
+
+    record: Record
+    work: Work | None = None
+
+
 def stream_records(
     client: Client,
     scans: Iterable[ScanTask],
@@ -249,7 +283,8 @@ def stream_records(
     *,
     read: Read = read_scan,
     extract: Extract = extract_prepared,
-) -> Generator[Record, None, None]:
+    on_event: Notify = _ignore,
+) -> Generator[Settled, None, None]:
     """Yield the record of every lesion of `scans`, in the order in which the workers finish.
 
     Parameters
@@ -261,6 +296,8 @@ def stream_records(
     read, extract
         What the two kinds of task call: ``read(scan, settings)`` returns a list with one item a lesion,
         ``extract(item, settings)`` a record.
+    on_event
+        Called with `WorkersCounted`, `LesionSubmitted` and `WorkerLost`.
 
     Raises
     ------
@@ -271,9 +308,10 @@ def stream_records(
     if client.status != "running":
         raise EngineError(f"the Dask client is {client.status}, expected a running one; connect it again")
     prepare_workers(client)
-    flow = _Flow(client, settings, read, extract)
-    yield from flow.together(scans)
-    yield from flow.alone()
+    with losses_noticed(client) as losses:
+        flow = _Flow(client, settings, read, extract, losses, on_event)
+        yield from flow.together(scans)
+        yield from flow.alone()
 
 
 @dataclass(frozen=True)
@@ -288,20 +326,29 @@ class _Flight:
 class _Flow:
     """Keeps the workers fed, and settles what becomes of each task."""
 
-    def __init__(self, client: Client, settings: Settings, read: Read, extract: Extract) -> None:
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        read: Read,
+        extract: Extract,
+        losses: Callable[[], list[Loss]],
+        notify: Notify,
+    ) -> None:
         self.client, self.settings, self.read, self.extract = client, settings, read, extract
+        self.losses, self.notify = losses, notify
         self.name = uuid4().hex[:8]  # keys must be new to the scheduler
         self.numbers = count()
         self._read, self._extract = delayed(_read, pure=False), delayed(_extract, pure=False)
         self.suspects: dict[tuple[int, LesionTask | None], list[_Flight]] = {}
-        self.threads = 0
+        self.workers = self.threads = 0
         self.counted = float("-inf")
 
-    def together(self, scans: Iterable[ScanTask]) -> Iterator[Record]:
+    def together(self, scans: Iterable[ScanTask]) -> Iterator[Settled]:
         """Yield the records of all lesions but the suspects, which are put aside."""
         return self._stream(scans, alone=False)
 
-    def alone(self) -> Iterator[Record]:
+    def alone(self) -> Iterator[Settled]:
         """Yield the suspects' records, each tried with nothing else of ours on the cluster."""
         while self.suspects:
             suspects, self.suspects = self.suspects, {}
@@ -310,7 +357,7 @@ class _Flow:
                 [replace(flights[0].scan, lesions=lesions[key]) for key, flights in suspects.items()], alone=True
             )
 
-    def _stream(self, scans: Iterable[ScanTask], *, alone: bool) -> Iterator[Record]:
+    def _stream(self, scans: Iterable[ScanTask], *, alone: bool) -> Iterator[Settled]:
         waiting = deque(scans)
         flying: dict[Future, _Flight] = {}
         left: Counter[int] = Counter()  # lesions in flight, by scan
@@ -323,8 +370,11 @@ class _Flow:
                     flying |= started
                     left.update(flight.number for flight in started.values())
                     completed.update(list(started))
+                    for flight in started.values():
+                        self.notify(LesionSubmitted(flight.lesion.lesion, flight.lesion.segmentation, alone))
                     del started  # no name may keep a future: its result would stay on the cluster
                 batch = completed.next_batch()
+                self._tell_losses(flying)
                 results = self.client.gather(dict(enumerate(batch)), errors="skip")
                 for index, future in enumerate(batch):
                     flight = flying.pop(future)
@@ -332,9 +382,9 @@ class _Flow:
                     if not left[flight.number]:
                         del left[flight.number]
                     # None is what `gather` returns for a task that has no result.
-                    record = results[index] if results[index] is not None else self._settle(future, flight, alone)
-                    if record is not None:
-                        yield record
+                    settled = results[index] if results[index] is not None else self._settle(future, flight, alone)
+                    if settled is not None:
+                        yield settled
                 del batch, future, results
         except (OSError, ClosedClientError) as error:
             raise self._scheduler_lost(str(error)) from error
@@ -346,7 +396,11 @@ class _Flow:
         """Return how many scans may be in flight; clusters grow and shrink."""
         now = time.monotonic()
         if now - self.counted > _RECOUNT_SECONDS:
-            self.threads, self.counted = sum(self.client.nthreads().values()), now
+            threads = self.client.nthreads()
+            known, self.counted = (self.workers, self.threads), now
+            self.workers, self.threads = len(threads), sum(threads.values())
+            if (self.workers, self.threads) != known:
+                self.notify(WorkersCounted(self.workers, self.threads))
         return _SCANS_PER_THREAD * max(1, self.threads)
 
     def _submit(self, scans: list[ScanTask]) -> dict[Future, _Flight]:
@@ -361,14 +415,25 @@ class _Flow:
             number = next(self.numbers)
             items = self._read(scan, read=self.read, dask_key_name=(f"{_READ}-{self.name}", number), **common)
             for index, lesion in enumerate(scan.lesions):
-                key = (f"extract-{self.name}", number, index)
+                key = (f"{_EXTRACT}-{self.name}", number, index)
                 records.append(self._extract(items, index, extract=self.extract, dask_key_name=key, **common))
                 flights.append(_Flight(number, scan, lesion))
         # Earlier scans go first, within one submission and between them: lesions before more images.
         futures = self.client.compute(records, fifo_timeout=0, optimize_graph=False)
         return dict(zip(futures, flights, strict=True))
 
-    def _settle(self, future: Future, flight: _Flight, alone: bool) -> Record | None:
+    def _tell_losses(self, flying: Mapping[Future, _Flight]) -> None:
+        """Tell of the workers that were lost, and which lesions they had."""
+        for loss in self.losses():
+            scans = {key[1] for key in loss.keys if key[0] == f"{_READ}-{self.name}"}
+            lesions = tuple(
+                (flight.lesion.lesion, flight.lesion.segmentation)
+                for future, flight in flying.items()
+                if future.key in loss.keys or flight.number in scans
+            )
+            self.notify(WorkerLost(loss.address, loss.when, lesions))
+
+    def _settle(self, future: Future, flight: _Flight, alone: bool) -> Settled | None:
         """Return the failed record of a task without a result, or None where it will be tried again alone."""
         if future.cancelled():
             return self._lost(flight, alone, self._cancelled(future), in_read=False)
@@ -391,12 +456,12 @@ class _Flow:
         reason = f"unexpected {type(error).__name__}: {error}; this is an error in the program, see the log"
         row = flight.lesion.lesion, flight.lesion.segmentation
         logger.error("lesion %s, segmentation %s: %s", *row, reason, exc_info=(type(error), error, future.traceback()))
-        return flight.lesion.failed(Failure("run", " ".join(reason.split())), self.settings)
+        return Settled(flight.lesion.failed(Failure("run", " ".join(reason.split())), self.settings))
 
-    def _lost(self, flight: _Flight, alone: bool, reason: str, *, in_read: bool) -> Record | None:
+    def _lost(self, flight: _Flight, alone: bool, reason: str, *, in_read: bool) -> Settled | None:
         """Convict a task that was lost while it ran alone; put any other aside to be tried alone."""
         if alone and (in_read or len(flight.scan.lesions) == 1):
-            return flight.lesion.failed(Failure(WorkerError.stage, reason), self.settings)
+            return Settled(flight.lesion.failed(Failure(WorkerError.stage, reason), self.settings))
         # Lesions whose read task was lost stay one scan: it is read once more for all of them.
         self.suspects.setdefault((flight.number, None if in_read else flight.lesion), []).append(flight)
         return None
@@ -419,14 +484,14 @@ class _Flow:
         )
 
 
-def _read(scan: ScanTask, *, read: Read, settings: Settings, version: str) -> list[Any]:
+def _read(scan: ScanTask, *, read: Read, settings: Settings, version: str) -> Timed:
     _check_version(version)
-    return read(scan, settings)
+    return read_timed(lambda: read(scan, settings))
 
 
-def _extract(items: list[Any], index: int, *, extract: Extract, settings: Settings, version: str) -> Record:
+def _extract(scan: Timed, index: int, *, extract: Extract, settings: Settings, version: str) -> Settled:
     _check_version(version)
-    return extract(items[index], settings)
+    return Settled(*extract_timed(lambda: extract(scan.items[index], settings), scan))
 
 
 def _check_version(version: str) -> None:

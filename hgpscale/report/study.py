@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from hgpscale.errors import ReportError
+from hgpscale.report.rendering import template
 from hgpscale.report.study_answers import words_of
 from hgpscale.report.study_composition import interval_figure, ternary_figure
 from hgpscale.report.study_figures import (
@@ -48,10 +46,7 @@ from hgpscale.report.study_words import (
     with_article,
     with_sign,
 )
-from hgpscale.report.tables import count_of, one_line
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from hgpscale.report.tables import count_of
 
 REPORT = "report.html"
 MARK = '<meta name="generator" content="hgpscale report">'
@@ -106,7 +101,7 @@ def page(study: Study, cube: Path | None = None, inputs: Path | None = None) -> 
     most, least = typical(study, cube, inputs)
     regions, families = (feature_shares(metrics.features, by) for by in ("region", "family"))
     curves = (roc_figure(study), calibration_figure(study), decision_figure(study))
-    html: str = _template().render(
+    html: str = template("study.html").render(
         mark=MARK,
         m=metrics,
         target=target_words(metrics),
@@ -158,32 +153,6 @@ def page(study: Study, cube: Path | None = None, inputs: Path | None = None) -> 
         ],
     )
     return html
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("hgpscale.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.finalize = _finalized
-    return environment
-
-
-def _finalized(value: Any) -> Any:
-    """Show control characters of names as escapes, and keep numbers with their signs on a line; HTML stays as it is."""
-    if type(value) is not str:
-        return value
-    return re.sub(r"(?<=\d) (?=%)|(?<=\bp) (?=[=<] \d)|(?<=\bp [=<]) (?=\d)", "\N{NO-BREAK SPACE}", one_line(value))
-
-
-def _template() -> Any:
-    return _environment().get_template("study.html")
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:

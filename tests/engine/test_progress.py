@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hgpscale.engine.events import LesionDone, RowFailure, RunFinished, RunStarted, Summary
+from hgpscale.engine.events import ClusterReady, LesionDone, RowFailure, RunFinished, RunStarted, Summary
 from hgpscale.engine.progress import PlainLines, ProgressBar, duration, observer
 from hgpscale.errors import Failure
 
@@ -91,3 +91,16 @@ def test_observer_suits_the_stream(terminal: bool, kind: type[object]) -> None:
 )
 def test_durations_are_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("link", "shown"), [("http://127.0.0.1:8787/status", 1), ("", 0)])
+def test_a_dashboard_is_linked_where_there_is_one(clock: Clock, link: str, shown: int) -> None:
+    plain, drawn = io.StringIO(), io.StringIO()
+    with ProgressBar(Console(file=drawn, force_terminal=True, width=100)) as bar:
+        for show in (PlainLines(plain, clock), bar):
+            show(RunStarted(3, 2, 14))
+            show(ClusterReady("tcp://127.0.0.1:8786", link))
+            show(LesionDone())
+    for stream in (plain, drawn):
+        assert stream.getvalue().count("dashboard: http://127.0.0.1:8787/status") == shown
+        assert stream.getvalue().count("dashboard") == shown

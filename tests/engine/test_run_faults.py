@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import fault_table
 import pytest
@@ -11,9 +12,9 @@ from distributed import Client, Future
 
 from hgpscale.engine import run
 from hgpscale.engine.cluster import local_client
-from hgpscale.engine.run import stream_records
+from hgpscale.engine.events import Event
+from hgpscale.engine.run import Settled, stream_records
 from hgpscale.errors import EngineError, Failure
-from hgpscale.record import Record
 from hgpscale.settings import Settings
 
 SETTINGS = Settings()
@@ -32,13 +33,16 @@ def client(cluster: Client) -> Client:
     return cluster
 
 
-def stream(client: Client, cohort: fault_table.Cohort) -> Generator[Record, None, None]:
-    return stream_records(client, cohort.scans, SETTINGS, read=fault_table.read, extract=fault_table.extract)
+def stream(
+    client: Client, cohort: fault_table.Cohort, on_event: Callable[[Event], None] = lambda event: None
+) -> Generator[Settled, None, None]:
+    tasks: Any = {"read": fault_table.read, "extract": fault_table.extract}
+    return stream_records(client, cohort.scans, SETTINGS, **tasks, on_event=on_event)
 
 
 def outcome(client: Client, cohort: fault_table.Cohort) -> dict[str, Failure | None]:
     """Run all; return the failure, or None, of each lesion. Every lesion must come exactly once."""
-    records = list(stream(client, cohort))
+    records = [settled.record for settled in stream(client, cohort)]
     assert sorted(record.lesion for record in records) == sorted(cohort.lesions)
     return {record.lesion: record.failure for record in records}
 
@@ -153,9 +157,9 @@ def test_leaving_early_takes_the_tasks_off_the_cluster(client: Client, tmp_path:
 def test_tasks_that_somebody_cancels_are_done_all_the_same(client: Client, tmp_path: Path) -> None:
     cohort = fault_table.Cohort(tmp_path, [1] * 8, {f"extract s{number}-0": {1: "slow"} for number in range(8)})
     records = stream(client, cohort)
-    first = next(records)
+    first = next(records).record
     client.cancel([Future(key, client) for key in list(client.futures)], force=True)
-    rest = list(records)
+    rest = [settled.record for settled in records]
     assert sorted(record.lesion for record in [first, *rest]) == sorted(cohort.lesions)
     assert not any(record.failure for record in [first, *rest])
 
