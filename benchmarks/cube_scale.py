@@ -2,11 +2,10 @@
 
     python benchmarks/cube_scale.py [--lesions 10000 100000] [--rounds 5] [--folder DIR] [--keep]
 
-A lesion has 4 regions, 12 image types and 93 features: 4464 random numbers, which hardly compress. Settings know one
-region only, so this sets `hgpscale.contents.REGIONS` to four names for itself. The writer takes records one by one;
-making them is not in its time. Parquet holds the same wide table: row groups of 4096 lesions, zstd, no dictionaries.
-Every figure comes from a process of its own and the page cache is warm; times of reading are medians over `--rounds`
-calls, each of which opens cube or file anew, and what was read is compared.
+A lesion has 4 regions, 12 image types and 93 features: 4464 random numbers, which hardly compress. The writer takes
+records one by one; making them is not in its time. Parquet holds the same wide table: row groups of 4096 lesions, zstd,
+no dictionaries. Every figure comes from a process of its own and the page cache is warm; times of reading are medians
+over `--rounds` calls, each of which opens cube or file anew, and what was read is compared.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ if TYPE_CHECKING:
     from hgpscale.record import Record
     from hgpscale.settings import Settings
 
-REGIONS = ("lesion", "core", "rim", "liver")
 ROW_GROUP = 4096
 BATCH = 512
 PARAMETERS = {
+    "setting": {"regions": {"lesion": None, "core": 4, "rim": 3, "margin": 4}},
     "imageType": {"Original": {}, "Wavelet": {}, "LoG": {"sigma": [1, 3, 5]}},
     "featureClass": dict.fromkeys(("firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")),
 }
@@ -47,11 +46,9 @@ READS = {
 
 
 def settings() -> Settings:
-    """Return the settings of the cube, and let hgpscale have four regions."""
-    import hgpscale.contents
+    """Return the settings of the cube."""
     from hgpscale.settings import Settings
 
-    hgpscale.contents.REGIONS = REGIONS
     return Settings.from_parameters(PARAMETERS)
 
 
@@ -133,7 +130,6 @@ def pack(folder: Path) -> dict[str, Any]:
     """Pack the cube."""
     import hgpscale.cube
 
-    settings()
     start = time.perf_counter()
     packed = hgpscale.cube.pack(folder / "cube.zarr", folder / "packed.zarr")
     seconds = time.perf_counter() - start
@@ -174,7 +170,6 @@ def parquet(folder: Path) -> dict[str, Any]:
 
 def read(folder: Path, what: str, source: str, rounds: int) -> dict[str, Any]:
     """Read some of the table several times."""
-    settings()
     call = {"table.parquet": read_parquet, "cube.zarr": read_cube, "packed.zarr": read_cube}[source](
         folder / source, what
     )
@@ -197,7 +192,7 @@ def read_cube(path: Path, what: str) -> Callable[[], Any]:
         return glcm.sel(region=region, image_type=image, glcm_feature=name).values
 
     def frame() -> Any:
-        return open_cube(path).hgp.select(regions=REGIONS[0]).hgp.to_frame()
+        return open_cube(path).hgp.select(regions="lesion").hgp.to_frame()
 
     return {"feature": feature, "batch": lambda: next(open_cube(path).hgp.batches(BATCH)), "frame": frame}[what]
 

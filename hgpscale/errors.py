@@ -97,6 +97,12 @@ class MaskError(HgpscaleError, ValueError):
     stage = "mask"
 
 
+class TooLargeError(HgpscaleError, MemoryError):
+    """The lesion takes more memory than the process that computes it may use."""
+
+    stage = "memory"
+
+
 class VoxelError(HgpscaleError, ValueError):
     """The voxels inside the region of interest cannot be used: NaN, infinite, too many grey levels."""
 
@@ -128,8 +134,9 @@ class Failure:
     Attributes
     ----------
     stage
-        The step that failed: ``read``, ``geometry``, ``mask``, ``voxels``, ``filter``, ``features``, ``worker`` (its
-        process died), ``run`` (an unexpected error, see the log) or ``table`` (an imported table has no such number).
+        The step that failed: ``read``, ``geometry``, ``mask``, ``memory``, ``voxels``, ``filter``, ``features``,
+        ``worker`` (its process died), ``run`` (an unexpected error, see the log) or ``table`` (an imported table has no
+        such number).
     reason
         One line for a person: what was expected, what was found, what to do.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hgpscale.cohort.build import BuiltCohort, build_cohort
 from hgpscale.cohort.check import Problem, check_cohort
-from hgpscale.cohort.images import file_digest, open_image, read_image, read_parts
+from hgpscale.cohort.images import file_digest, image_bytes, open_image, read_image, read_parts
 from hgpscale.cohort.manifest import Cohort, LesionRow, read_manifest
 from hgpscale.cohort.masks import labels_of, read_labels, read_mask
 from hgpscale.cohort.outlines import LabelMap, Outlines, list_segments, read_outlines
@@ -23,6 +23,7 @@ __all__ = [
     "build_cohort",
     "check_cohort",
     "file_digest",
+    "image_bytes",
     "labels_of",
     "list_segments",
     "open_image",

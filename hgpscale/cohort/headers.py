@@ -17,6 +17,7 @@ import psutil
 from hgpscale.cohort import metaimage, nifti, nrrd
 from hgpscale.cohort.claims import Claims, VoxelData
 from hgpscale.errors import ImageError, MissingFileError
+from hgpscale.limits import bytes_text
 from hgpscale.volume import Geometry, Index, Vector
 
 _PARSERS: dict[str, Callable[[Path], Claims]] = {
@@ -172,8 +173,8 @@ def memory_problems(claimed: int) -> list[str]:
     if 2 * claimed <= total:
         return []
     return [
-        f"its header claims {_bytes(claimed)} of voxels, reading takes twice that; this machine has {_bytes(total)} "
-        "of memory"
+        f"its header claims {bytes_text(claimed)} of voxels, reading takes twice that; this machine has "
+        f"{bytes_text(total)} of memory"
     ]
 
 
@@ -191,7 +192,9 @@ def _length_problems(voxels: VoxelData, claimed: int, count: int) -> list[str]:
         case "hex":
             possible = held // 2
     if possible < claimed:
-        return [f"its header claims {_bytes(claimed)} of voxels, its {_bytes(held)} can hold {_bytes(possible)}"]
+        return [
+            f"its header claims {bytes_text(claimed)} of voxels, its {bytes_text(held)} can hold {bytes_text(possible)}"
+        ]
     return []
 
 
@@ -200,11 +203,3 @@ def length_problem(held: int, claimed: int) -> str:
     if held < claimed:
         return f"it is truncated: its header claims {claimed} bytes of voxels, it holds {max(held, 0)}"
     return f"it holds {held} bytes of voxels, its header claims {claimed}: its size or type is wrong"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024 or unit == "TiB":
-            break
-        count /= 1024
-    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

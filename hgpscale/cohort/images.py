@@ -199,6 +199,15 @@ def file_digest(path: str | Path) -> str:
         return mask_digest(path) or open_series(path).digest()
 
 
+def image_bytes(path: str | Path) -> int:
+    """Return the size of an image's file, or of all files in its folder; 0 where there is nothing to be seen."""
+    path = Path(path)
+    try:
+        return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+    except OSError:  # reading it will say what is wrong
+        return 0
+
+
 def read_image(path: str | Path) -> tuple[Volume, str]:
     """Read a whole 3D image: its voxels as `read_parts` gives them, and its digest. Errors as of both above."""
     image = open_image(path)

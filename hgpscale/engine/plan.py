@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from hgpscale.cohort.manifest import Cohort
 
 Row = tuple[str, str]
+
+_BYTES_A_SECOND, _SECONDS_A_LESION = 5e7, 0.1
+"""Of reading and of extraction, roughly: what matters is the order of scans, not the time."""
 
 
 def plan(
@@ -69,6 +72,36 @@ def plan(
         ScanTask(image, tuple(tasks), digest, _others(drawn.get(image, ()), tasks))
         for (image, digest), tasks in lesions.items()
     ]
+
+
+def biggest_first(scans: Iterable[ScanTask], image_bytes: Callable[[str], int], block: int) -> Iterator[ScanTask]:
+    """Order scans by the time that they will take, so that no long one is left alone at the end of a run.
+
+    Only within about `block` lesions that follow each other: what arrives together shall go into few chunks.
+
+    Parameters
+    ----------
+    scans
+        In the order of the cube; those that take as long stay in it.
+    image_bytes
+        Returns the size of an image's files.
+    block
+        Lesions that are put in order together.
+
+    """
+
+    def seconds(scan: ScanTask) -> float:
+        return image_bytes(scan.image) / _BYTES_A_SECOND + len(scan.lesions) * _SECONDS_A_LESION
+
+    some: list[ScanTask] = []
+    lesions = 0
+    for scan in scans:
+        some.append(scan)
+        lesions += len(scan.lesions)
+        if lesions >= block:
+            yield from sorted(some, key=seconds, reverse=True)
+            some, lesions = [], 0
+    yield from sorted(some, key=seconds, reverse=True)
 
 
 def _outlines(cohort: Cohort) -> dict[str, list[Outline]]:

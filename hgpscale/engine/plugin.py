@@ -6,6 +6,8 @@ import asyncio
 
 from distributed import Worker, WorkerPlugin
 
+from hgpscale.limits import set_memory_limit
+
 
 class WorkerSetup(WorkerPlugin):  # type: ignore[misc] # distributed has no types
     """Give each library one thread and load the compiled kernels.
@@ -19,6 +21,7 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc] # distributed has no type
 
     async def setup(self, worker: Worker) -> None:
         """Prepare the thread that will run the tasks; compiling there keeps the worker's event loop answering."""
+        set_memory_limit(worker.memory_manager.memory_limit)
         await asyncio.get_running_loop().run_in_executor(worker.executors["default"], prepare_process)
 
 

@@ -27,8 +27,9 @@ from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
 from hgpscale._version import __version__
-from hgpscale.cohort import file_digest, read_manifest
+from hgpscale.cohort import file_digest, image_bytes, read_manifest
 from hgpscale.cube import CubeWriter
+from hgpscale.cube.schema import LESION_CHUNK
 from hgpscale.engine.cluster import check_not_importing, connect, interrupts_remembered, local_client, prepare_workers
 from hgpscale.engine.events import (
     ClusterReady,
@@ -44,7 +45,7 @@ from hgpscale.engine.events import (
     WorkersCounted,
 )
 from hgpscale.engine.measure import Timed, extract_timed, read_timed
-from hgpscale.engine.plan import Row, changed_files, changed_surroundings, lesions_added, plan
+from hgpscale.engine.plan import Row, biggest_first, changed_files, changed_surroundings, lesions_added, plan
 from hgpscale.engine.tasks import LesionTask, ScanTask, extract_prepared, read_scan
 from hgpscale.engine.watch import Loss, dashboard_link, losses_noticed
 from hgpscale.errors import EngineError, Failure, ImageError, SettingsError, WorkerError
@@ -165,7 +166,8 @@ def extract(
         notify(RunStarted(tally.total, tally.pending, missing, notes, rows.source, str(cube)))
         if missing:
             assert writer.settings is not None, "a cube that takes records of scans has settings"
-            scans = plan(rows, writer.missing, writer.digests(), writer.settings)
+            planned = plan(rows, writer.missing, writer.digests(), writer.settings)
+            scans = biggest_first(planned, image_bytes, LESION_CHUNK)
             if connected is None:
                 connected = stack.enter_context(_cluster(client, workers, scheduler))
             notify(ClusterReady(connected.scheduler.address, dashboard_link(connected)))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hgpscale.errors import GeometryError
+from hgpscale.errors import GeometryError, TooLargeError
 from hgpscale.filters import FILTERS, Reach
+from hgpscale.limits import bytes_text, memory_limit
 from hgpscale.prepare.resample import is_cropped, is_resampled, nearest, needed_box, resampling_grid
 from hgpscale.prepare.roi import bounding_box, check_inside, choose_label, select
 from hgpscale.prepare.scan import ScanStatistics, scales_by_peak
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _SAME_PLACE = 1e-6
 """Tolerance within which the voxel of the same index is the nearest one too."""
+
+_BYTES_A_VOXEL = 24
+"""Of the box that features are computed in. Less than any lesion took: 27 to 219, the more image types the more."""
 
 
 class Surroundings(NamedTuple):
@@ -136,6 +140,8 @@ def plan(
         image.
     MaskError
         The mask does not hold the region.
+    TooLargeError
+        What the region would take at least is more than this process may use.
 
     """
     # pyradiomics asks for the tolerance where it does not resample; what it resamples lies where its points say.
@@ -151,6 +157,7 @@ def plan(
     if differences:
         check_inside(roi, image)
     found = _of_lesion(image, roi, chosen, settings, moved=bool(differences))
+    _check_fits(found.roi.geometry if found.grid is None else found.grid, found.roi.box if found.grid is None else None)
     if not settings.bands:
         return found
     ground = _ground(image, found, settings, surroundings)
@@ -185,11 +192,24 @@ def _ground(image: Geometry, found: Plan, settings: Settings, surroundings: Surr
         extent = Volume(np.empty([b - a for a, b in zip(*box, strict=True)], bool), roi.geometry, box[0])
         grid = resampling_grid(image, extent, settings)
         assert grid is not None, "the lesion alone is resampled too"
+        _check_fits(grid)
         box = (0, 0, 0), grid.size
         return Ground(grid, box, _blocked(grid, surroundings))
     (z, y, x), (end_z, end_y, end_x) = box
     part = replace(image, size=(end_z - z, end_y - y, end_x - x), origin=image.point((z, y, x)))
     return Ground(None, box, _blocked(part, surroundings))
+
+
+def _check_fits(grid: Geometry, box: Box | None = None) -> None:
+    """Raise where a box of a grid, or all of it, takes more than this process may use, whatever is computed of it."""
+    size = grid.size if box is None else tuple(end - start for start, end in zip(*box, strict=True))
+    least, limit = math.prod(size) * _BYTES_A_VOXEL, memory_limit()
+    if least > limit.size:
+        voxels, spacing = " x ".join(map(str, size)), " x ".join(f"{step:g}" for step in grid.spacing)
+        raise TooLargeError(
+            f"the region's box is {voxels} voxels of {spacing} mm (z, y, x), which take {bytes_text(least)} at least; "
+            f"{limit.words}: give each worker more, by fewer workers, or set a larger resampledPixelSpacing"
+        )
 
 
 def _blocked(grid: Geometry, surroundings: Surroundings) -> NDArray[np.bool_]:

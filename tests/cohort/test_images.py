@@ -25,7 +25,7 @@ from cohort_files import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hgpscale.cohort import read_image, read_mask
+from hgpscale.cohort import image_bytes, read_image, read_mask
 from hgpscale.cohort.headers import inspect
 from hgpscale.cohort.itk import itk_reason, read_geometry
 from hgpscale.cohort.masks import as_labels
@@ -35,6 +35,13 @@ from hgpscale.errors import ImageError
 def saved(folder: Path, array: np.ndarray, name: str = "mask.nii.gz") -> Path:
     sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / name))
     return folder / name
+
+
+def test_the_size_of_a_file_of_a_folder_and_of_nothing(tmp_path: Path) -> None:
+    for name, size in (("a.dcm", 7), ("b.dcm", 5)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    found = [image_bytes(path) for path in (tmp_path / "a.dcm", tmp_path, tmp_path / "nowhere")]
+    assert found == [7, 12, 0]
 
 
 @pytest.mark.parametrize("name", SOUND)

@@ -13,6 +13,7 @@ import pytest
 
 from hgpscale.engine.cluster import connect, interrupts_remembered, local_client
 from hgpscale.errors import EngineError, SettingsError
+from hgpscale.limits import memory_limit
 
 
 def _process_facts() -> dict[str, Any]:
@@ -78,6 +79,15 @@ def test_prepared_workers_use_one_thread_a_library() -> None:
         assert facts["pools"]
         assert set(facts["pools"]) == {1}
     assert first["pid"] != second["pid"]
+
+
+def test_workers_know_how_much_memory_they_may_use() -> None:
+    with local_client(2) as client:
+        told = client.run(memory_limit)
+        given = {address: facts["memory_limit"] for address, facts in client.scheduler_info()["workers"].items()}
+    assert {address: limit.size for address, limit in told.items()} == given
+    assert all(limit.words.startswith("this worker may use") for limit in told.values())
+    assert memory_limit().words.startswith("this machine has")
 
 
 @pytest.mark.parametrize("workers", [0, -1])

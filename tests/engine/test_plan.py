@@ -5,7 +5,7 @@ import pandas as pd
 
 from hgpscale.cohort import Cohort, LesionRow
 from hgpscale.contents import Contents
-from hgpscale.engine.plan import changed_files, plan
+from hgpscale.engine.plan import biggest_first, changed_files, plan
 from hgpscale.engine.tasks import LesionTask, ScanTask
 from hgpscale.settings import Settings
 
@@ -81,3 +81,13 @@ def test_rows_whose_files_changed_are_found_and_unreadable_files_are_left_alone(
 
 def test_nothing_pending_plans_nothing() -> None:
     assert plan(COHORT, {}, {}, SETTINGS) == []
+
+
+def test_big_scans_go_first_within_a_block_of_lesions() -> None:
+    def scan(name: str, lesions: int) -> ScanTask:
+        return ScanTask(name, tuple(LesionTask(f"{name}{i}", "RAD", "m") for i in range(lesions)))
+
+    megabytes = {"a": 1, "b": 1, "c": 900, "d": 1, "e": 2, "f": 900, "g": 0}
+    scans = [scan("a", 1), scan("b", 3), scan("c", 1), scan("d", 1), scan("e", 1), scan("f", 1), scan("g", 1)]
+    ordered = biggest_first(scans, lambda name: megabytes[name] * 10**6, block=5)
+    assert "".join(found.image for found in ordered) == "cba" + "fedg"

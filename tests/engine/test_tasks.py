@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import SimpleITK as sitk
 
 from hgpscale.cohort import read_outlines
 from hgpscale.contents import Contents
-from hgpscale.engine import outlined
+from hgpscale.engine import outlined, tasks
 from hgpscale.engine.tasks import LesionTask, PreparedLesion, ScanTask, extract_prepared, read_scan
+from hgpscale.limits import set_memory_limit
 from hgpscale.prepare.scan import scan_statistics
 from hgpscale.record import Record
 from hgpscale.settings import Settings
@@ -61,6 +62,46 @@ def test_a_good_lesion_has_all_its_values(image: Path, tmp_path: Path) -> None:
     assert (record.lesion, record.segmentation, record.label) == ("a", "RAD", 3)
     assert record.image_digest
     assert record.mask_digest
+
+
+@pytest.fixture
+def _no_limit() -> Iterator[None]:
+    yield
+    set_memory_limit(None)
+
+
+@pytest.mark.usefixtures("_no_limit")
+def test_a_lesion_that_a_worker_cannot_hold_is_told_before_its_voxels_are_read(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = write(tmp_path / "mask.nii.gz", box())
+    set_memory_limit(4 * 10 * 12 * 24)  # the region's voxels
+    assert run(image, mask).failure is None
+    set_memory_limit(4 * 10 * 12 * 24 - 1)
+    read: list[list[Any]] = []
+
+    def read_parts(_: object, boxes: list[Any], **__: object) -> tuple[list[Any], str]:
+        read.append(boxes)
+        return [], "digest"
+
+    monkeypatch.setattr(tasks, "read_parts", read_parts)
+    failure = run(image, mask).failure
+    assert read == [[]]
+    assert failure is not None
+    assert failure.stage == "memory"
+    assert "the region's box is 4 x 10 x 12 voxels of 2.5 x 0.9 x 0.8 mm (z, y, x), which take 11.2 KiB" in str(failure)
+    assert "this worker may use 11.2 KiB of memory" in str(failure)
+
+
+@pytest.mark.parametrize("regions", [None, {"lesion": None, "margin": 4}])
+def test_a_grid_far_too_fine_is_told(image: Path, tmp_path: Path, regions: dict[str, Any] | None) -> None:
+    setting = {"resampledPixelSpacing": [0.001] * 3} | ({"regions": regions} if regions else {})
+    fine = Settings.from_parameters({"setting": setting})
+    failure = run(image, write(tmp_path / "mask.nii.gz", box()), fine).failure
+    assert failure is not None
+    assert failure.stage == "memory"
+    assert "this machine has" in str(failure)
+    assert "set a larger resampledPixelSpacing" in str(failure)
 
 
 def test_only_the_lesion_and_no_more_leaves_the_read_task(image: Path, tmp_path: Path) -> None:
