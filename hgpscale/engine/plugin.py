@@ -6,6 +6,8 @@ import asyncio
 
 from distributed import Worker, WorkerPlugin
 
+from hgpscale.engine.kernel_cache import on_loopback, use_folder_of_this_node
+
 
 class WorkerSetup(WorkerPlugin):  # type: ignore[misc] # distributed has no types
     """Give each library one thread and load the compiled kernels.
@@ -19,6 +21,8 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc] # distributed has no type
 
     async def setup(self, worker: Worker) -> None:
         """Prepare the thread that will run the tasks; compiling there keeps the worker's event loop answering."""
+        if not on_loopback(worker.scheduler.address):
+            use_folder_of_this_node()  # before the kernels are imported, which look it up then
         await asyncio.get_running_loop().run_in_executor(worker.executors["default"], prepare_process)
 
 
