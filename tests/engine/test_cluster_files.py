@@ -126,6 +126,9 @@ def test_a_scheduler_that_others_reach_needs_tls_or_a_word(batch: Path, tmp_path
     read_cluster(write(tmp_path, SLURM))
     with pytest.raises(SettingsError, match=r"listen to other machines without TLS.*tls: temporary.*insecure: true"):
         read_cluster(write(tmp_path, SLURM, **open_to_all))
+    half = {"memory": "1GB", "scheduler_options": {"host": "127.0.0.1"}}
+    with pytest.raises(SettingsError, match="scheduler and workers would listen to other machines"):
+        read_cluster(write(tmp_path, SLURM, options=half))
     read_cluster(write(tmp_path, SLURM, **open_to_all, insecure=True))
     read_cluster(write(tmp_path, SLURM, **open_to_all, tls="temporary"))
     with pytest.raises(SettingsError, match="kind kubernetes: dask-kubernetes connects without TLS"):

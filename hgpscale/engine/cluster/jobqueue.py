@@ -18,7 +18,7 @@ from distributed.core import Status
 
 from hgpscale.engine.cluster.file import ClusterFile
 from hgpscale.engine.cluster.interrupts import interrupts_deferred
-from hgpscale.engine.cluster.security import on_loopback, security_of
+from hgpscale.engine.cluster.security import encrypted, on_loopback, security_of
 from hgpscale.engine.cluster.workers import ALLOCATOR, ALLOWED_FAILURES, prepare_workers
 from hgpscale.errors import EngineError
 
@@ -37,8 +37,8 @@ def check(cluster: ClusterFile) -> None:
     Raises
     ------
     SettingsError
-        dask-jobqueue or the batch system's commands are missing, an option is ours to give, or the scheduler would
-        listen to other machines without TLS.
+        dask-jobqueue or the batch system's commands are missing, an option is ours to give, or what is
+        started would listen to other machines without TLS.
 
     """
     name, command = KINDS[cluster.kind]
@@ -56,12 +56,13 @@ def check(cluster: ClusterFile) -> None:
         raise cluster.refuse(
             f"kind {cluster.kind} submits jobs with {command}, which is not found on PATH: run this where it is"
         )
-    encrypted = security_of(cluster) is not None
-    if not (encrypted or cluster.insecure or on_loopback(_scheduler_options(cluster))):
+    secret = encrypted(cluster)
+    alone = on_loopback(_scheduler_options(cluster)) and on_loopback({"interface": _interface(cluster)})
+    if not (secret or cluster.insecure or alone):
         raise cluster.refuse(
-            "the scheduler would listen to other machines without TLS, and whoever reaches it can run programs as you: "
-            f"add 'tls: temporary' or certificates (docs/clusters.md), or 'insecure: true' where only you can reach "
-            f"{name}'s nodes"
+            "scheduler and workers would listen to other machines without TLS, and whoever reaches them can run "
+            "programs as you: add 'tls: temporary' or certificates (docs/clusters.md), or 'insecure: true' where "
+            "nobody else reaches these machines"
         )
     try:
         job_script(cluster)
@@ -82,7 +83,9 @@ def jobqueue_client(cluster: ClusterFile) -> Iterator[Client]:
     """
     with dask.config.set(_config(cluster)), ExitStack() as stack:
         with interrupts_deferred():
-            started = stack.enter_context(_started(cluster, security_of(cluster)))
+            shared = Path(cluster.options.get("shared_temp_directory", ".")).expanduser().absolute()
+            security = stack.enter_context(security_of(cluster, shared))
+            started = stack.enter_context(_started(cluster, security))
             client = stack.enter_context(Client(started, set_as_default=False))
             prepare_workers(client)
             _submit(started, cluster)
@@ -103,16 +106,20 @@ def _scheduler_options(cluster: ClusterFile) -> dict[str, Any]:
     configured = dask.config.get(f"jobqueue.{cluster.kind}", None) or {}
     given = cluster.options.get("scheduler_options") or configured.get("scheduler-options") or {}
     options = {"dashboard": False, "dashboard_address": _LOOPBACK, "allowed_failures": ALLOWED_FAILURES, **given}
-    interface = cluster.options.get("interface") or configured.get("interface")
+    interface = _interface(cluster)
     # As dask-jobqueue does it, which shall find nothing left to choose.
     if "host" not in options and "interface" not in options and interface:
         options["interface"] = interface
     return options
 
 
+def _interface(cluster: ClusterFile) -> Any:
+    return cluster.options.get("interface") or dask.config.get(f"jobqueue.{cluster.kind}.interface", None)
+
+
 def job_options(cluster: ClusterFile) -> dict[str, Any]:
     """Return what dask-jobqueue's class is called with: the file's options over our own."""
-    options: dict[str, Any] = {"cores": 1, "shared_temp_directory": str(Path.cwd()), **cluster.options}
+    options: dict[str, Any] = {"cores": 1, **cluster.options}
     options.setdefault("processes", options["cores"])  # one thread a process
     options["scheduler_options"] = _scheduler_options(cluster)
     arguments = list(map(str, options.get("worker_extra_args") or ()))
