@@ -13,6 +13,8 @@ from distributed import Client, Security
 
 from hgpscale.errors import EngineError
 
+_TLS = ", and the certificates that it asks for in Dask's configuration (docs/clusters.md)"
+
 
 @contextmanager
 def connect(address: str, timeout: float = 10) -> Iterator[Client]:
@@ -29,11 +31,11 @@ def connect(address: str, timeout: float = 10) -> Iterator[Client]:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(asyncio.run, _probe(address, timeout)).result()
         client = Client(address, timeout=timeout, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: TLS without certificates
         reason = f" ({' '.join(str(error).split())})" if str(error) else ""
         raise EngineError(
             f"no Dask scheduler answers at {address} within {timeout:g} s{reason}; give the address that the "
-            "scheduler logs when it starts, such as tcp://10.0.0.1:8786"
+            f"scheduler logs when it starts, such as tcp://10.0.0.1:8786{_TLS if address.startswith('tls:') else ''}"
         ) from error
     with client:
         if not client.nthreads():
