@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from hgpscale._version import __version__
 from hgpscale.cli_learn import add_commands
-from hgpscale.cli_options import Cube, Quiet, Scheduler, Workers
+from hgpscale.cli_options import Cluster, Cube, Quiet, Scheduler, Workers
 from hgpscale.errors import HgpscaleError
 
 # The base of typer's usage errors; it has a name of its own only in click, which newer versions do without.
@@ -253,6 +253,7 @@ def extract(
     settings: _Settings = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    cluster: Cluster = None,
     retry_failed: Annotated[
         bool,
         typer.Option(
@@ -304,6 +305,7 @@ def extract(
             settings,
             workers=workers,
             scheduler=scheduler,
+            cluster=cluster,
             retry_failed=retry_failed,
             update=update,
             break_lock=break_lock,

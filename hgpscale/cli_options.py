@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +20,14 @@ Scheduler = Annotated[
     typer.Option(
         metavar="ADDRESS",
         help="Run on this Dask scheduler, such as tcp://10.0.0.1:8786, instead of workers on this machine.",
+        show_default=False,
+    ),
+]
+Cluster = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.yaml",
+        help="Start workers as this file says: jobs of SLURM, PBS or LSF, pods of Kubernetes.",
         show_default=False,
     ),
 ]

@@ -142,6 +142,8 @@ def test_bad_settings_are_refused_before_anything_is_made(cohort: Path, tmp_path
 def test_two_places_to_run_are_refused(cohort: Path, tmp_path: Path) -> None:
     arguments = ("extract", cohort, tmp_path / "cube.zarr", "--workers", 1, "--scheduler", "tcp://127.0.0.1:1")
     assert_refused(run(*arguments), "workers", "scheduler")
+    assert_refused(run(*arguments[:5], "--cluster", tmp_path / "cluster.yaml"), "workers", "cluster")
+    assert_refused(run(*arguments[:3], "--cluster", tmp_path / "cluster.yaml"), "cluster.yaml: cannot read")
 
 
 @pytest.mark.parametrize("arguments", [("status", "nothing.zarr"), ("export", "nothing.zarr", "table.csv")])

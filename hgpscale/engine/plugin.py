@@ -6,6 +6,7 @@ import asyncio
 
 from distributed import Worker, WorkerPlugin
 
+from hgpscale.engine.kernel_cache import on_loopback, use_folder_of_this_node
 from hgpscale.limits import set_memory_limit
 
 
@@ -22,6 +23,8 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc] # distributed has no type
     async def setup(self, worker: Worker) -> None:
         """Prepare the thread that will run the tasks; compiling there keeps the worker's event loop answering."""
         set_memory_limit(worker.memory_manager.memory_limit)
+        if not on_loopback(worker.scheduler.address):
+            use_folder_of_this_node()  # before the kernels are imported, which look it up then
         await asyncio.get_running_loop().run_in_executor(worker.executors["default"], prepare_process)
 
 

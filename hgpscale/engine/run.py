@@ -30,7 +30,14 @@ from hgpscale._version import __version__
 from hgpscale.cohort import file_digest, image_bytes, read_manifest
 from hgpscale.cube import CubeWriter
 from hgpscale.cube.schema import LESION_CHUNK
-from hgpscale.engine.cluster import check_not_importing, connect, interrupts_remembered, local_client, prepare_workers
+from hgpscale.engine.cluster import (
+    ClusterFile,
+    check_not_importing,
+    interrupts_remembered,
+    open_client,
+    prepare_workers,
+    read_cluster,
+)
 from hgpscale.engine.events import (
     ClusterReady,
     Event,
@@ -79,6 +86,7 @@ def extract(
     *,
     workers: int | None = None,
     scheduler: str | None = None,
+    cluster: str | Path | None = None,
     retry_failed: bool = False,
     update: bool = False,
     break_lock: bool = False,
@@ -101,10 +109,12 @@ def extract(
     client
         Run on this Dask client's cluster and leave it open.
     workers
-        Number of worker processes to start on this machine, where neither `client` nor `scheduler` is given;
-        None: one a core.
+        Number of worker processes to start on this machine, where none of `client`, `scheduler` and `cluster` is
+        given; None: one a core.
     scheduler
         Address of a running Dask scheduler, such as ``tcp://10.0.0.1:8786``.
+    cluster
+        Path of a file that names a cluster (SLURM, PBS, LSF, Kubernetes) and how many workers it shall start there.
     retry_failed
         Try again what failed in an earlier run.
     update
@@ -124,7 +134,7 @@ def extract(
     Raises
     ------
     ManifestError, SettingsError, CubeError
-        Manifest, settings or cube cannot be used; no worker was started.
+        Manifest, settings, cluster file or cube cannot be used; no worker was started.
     CubeWriteError
         The cube's storage refuses a write; all blocks written until then are kept.
     EngineError
@@ -132,8 +142,9 @@ def extract(
 
     """
     check_not_importing()
-    if sum(choice is not None for choice in (client, workers, scheduler)) > 1:
-        raise SettingsError("give one of client, workers and scheduler, not several: each says where to run")
+    if sum(choice is not None for choice in (client, workers, scheduler, cluster)) > 1:
+        raise SettingsError("give one of client, workers, scheduler and cluster, not several: each says where to run")
+    named = None if cluster is None else read_cluster(cluster)
     notify: Notify = on_event or _ignore
     chosen = Settings.of(settings)
     require_packages(chosen)
@@ -144,7 +155,7 @@ def extract(
         connected: Client | None = None
         notes = writer.notes
         if update and (known := writer.digests()):
-            connected = stack.enter_context(_cluster(client, workers, scheduler))
+            connected = stack.enter_context(_cluster(client, workers, scheduler, named))
             now = _digests(connected, rows, known)
             changed = changed_files(rows, known, now)
             elsewhere = changed_surroundings(rows, known, now) - changed.keys()
@@ -169,7 +180,7 @@ def extract(
             planned = plan(rows, writer.missing, writer.digests(), writer.settings)
             scans = biggest_first(planned, image_bytes, LESION_CHUNK)
             if connected is None:
-                connected = stack.enter_context(_cluster(client, workers, scheduler))
+                connected = stack.enter_context(_cluster(client, workers, scheduler, named))
             notify(ClusterReady(connected.scheduler.address, dashboard_link(connected)))
             # The writer is left first, whatever happens: what has arrived is kept before the workers are stopped.
             with writer, interrupts_remembered() as check_interrupt:
@@ -216,10 +227,12 @@ def _digest(file: str) -> str:
         return ""
 
 
-def _cluster(client: Client | None, workers: int | None, scheduler: str | None) -> AbstractContextManager[Client]:
+def _cluster(
+    client: Client | None, workers: int | None, scheduler: str | None, named: ClusterFile | None
+) -> AbstractContextManager[Client]:
     if client is not None:
         return nullcontext(client)
-    return connect(scheduler) if scheduler is not None else local_client(workers)
+    return open_client(workers=workers, scheduler=scheduler, cluster=named)
 
 
 class _Tally:

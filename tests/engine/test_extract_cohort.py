@@ -51,10 +51,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
+    def refuse(**places: object) -> None:
         raise AssertionError("a cluster was started")
 
-    monkeypatch.setattr(run, "local_client", refuse)
+    monkeypatch.setattr(run, "open_client", refuse)
 
 
 @pytest.fixture

@@ -1,0 +1,97 @@
+"""Workers of our own on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import dask
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster
+
+from hgpscale.engine.cluster.interrupts import GUARD, interrupts_deferred
+from hgpscale.engine.cluster.workers import ALLOCATOR, ALLOWED_FAILURES, PAUSE_SECONDS, prepare_workers
+from hgpscale.errors import EngineError, SettingsError
+
+_CONFIG = {
+    # A fork after OpenMP has started kills the child.
+    "distributed.worker.multiprocessing-method": "spawn",
+    # Tasks that no worker can take end the run instead of waiting for ever. Long, because a worker that is short
+    # of memory counts as absent.
+    "distributed.scheduler.no-workers-timeout": "10 minutes",
+    # So long after a worker's death the cluster looks whether its successor is there, and gives the place up if that
+    # one has just died too. Never: a worker that dies is always replaced.
+    "distributed.deploy.lost-worker-timeout": "10000 days",
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ALLOCATOR.items()},
+}
+
+
+@contextmanager
+def local_client(workers: int | None = None) -> Iterator[Client]:
+    """Start worker processes of one thread each on this machine and stop them at the end.
+
+    Everything listens on 127.0.0.1 only. Each worker may use its share of the machine's memory; a worker that
+    exceeds it is ended and counts as died. Workers end by themselves when this process is killed.
+
+    Parameters
+    ----------
+    workers
+        Number of processes; None: the cores that this process may use.
+
+    Raises
+    ------
+    SettingsError
+        `workers` is below 1.
+    EngineError
+        The workers do not start.
+
+    """
+    if workers is not None and workers < 1:
+        raise SettingsError(f"workers must be at least 1, found {workers}")
+    with dask.config.set(_CONFIG), _environment_restored(), ExitStack() as stack:
+        with interrupts_deferred():
+            cluster = stack.enter_context(_started(CPU_COUNT if workers is None else workers))
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+            prepare_workers(client)
+        yield client
+
+
+def _started(workers: int) -> LocalCluster:
+    """Start a cluster; once more if one of its workers dies on the way."""
+    try:
+        return _local_cluster(workers)
+    except (OSError, RuntimeError):
+        time.sleep(PAUSE_SECONDS)
+    try:
+        return _local_cluster(workers)
+    except (OSError, RuntimeError) as error:
+        raise EngineError(f"cannot start workers on this machine: {error} {GUARD}") from error
+
+
+def _local_cluster(workers: int) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        silence_logs=logging.CRITICAL,
+        scheduler_kwargs={
+            "allowed_failures": ALLOWED_FAILURES,
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+        },
+    )
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Take back the variables that Dask sets here for its workers: they would slow down what the caller does next."""
+    before = set(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - before:
+            del os.environ[name]
