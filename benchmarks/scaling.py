@@ -37,8 +37,8 @@ import hgpscale
 from hgpscale.cohort import read_manifest
 from hgpscale.cube import CubeWriter
 from hgpscale.engine.cluster import connect, local_client
+from hgpscale.engine.flow import stream_records
 from hgpscale.engine.plan import plan
-from hgpscale.engine.run import stream_records
 from hgpscale.record import Record
 from hgpscale.settings import Settings
 

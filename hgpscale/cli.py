@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from hgpscale._version import __version__
 from hgpscale.cli_learn import add_commands
 from hgpscale.cli_options import Cluster, Cube, Quiet, Scheduler, Workers
+from hgpscale.engine.deadline import DEADLINE
 from hgpscale.errors import HgpscaleError
 
 # The base of typer's usage errors; it has a name of its own only in click, which newer versions do without.
@@ -269,6 +270,14 @@ def extract(
         ),
     ] = False,
     break_lock: _BreakLock = False,
+    deadline: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="End the worker of a lesion that takes longer, try it once more alone, then call it failed; 0: never.",
+        ),
+    ] = DEADLINE,
     log: Annotated[
         Path | None,
         typer.Option(
@@ -309,6 +318,7 @@ def extract(
             retry_failed=retry_failed,
             update=update,
             break_lock=break_lock,
+            deadline=deadline or None,
             on_event=together(*observers),
         )
     print_summary(summary, quiet=quiet)

@@ -8,12 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+DEADLINE = 3600.0
+"""Seconds that a task may take: far more than any lesion does, far less than a night."""
+
 _ends: dict[object, float] = {}
 _lock = threading.Lock()
 
 
 @contextmanager
-def deadline(seconds: float | None) -> Iterator[None]:
+def ended_after(seconds: float | None) -> Iterator[None]:
     """End this process, with status 1, if what runs within takes longer; None: it may take for ever.
 
     A thread of the C library keeps watch, so that loops that never let go of Python's lock end too. Several threads may

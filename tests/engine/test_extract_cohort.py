@@ -29,7 +29,8 @@ from hgpscale.engine.events import (
     RunStarted,
     WorkersCounted,
 )
-from hgpscale.engine.run import extract, stream_records
+from hgpscale.engine.flow import stream_records
+from hgpscale.engine.run import extract
 from hgpscale.errors import CubeError, CubeWriteError, EngineError, Failure, ManifestError, SettingsError
 from hgpscale.record import Record
 from hgpscale.settings import Settings

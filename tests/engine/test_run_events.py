@@ -17,8 +17,9 @@ from distributed import Client, LocalCluster
 from hgpscale.engine import run
 from hgpscale.engine.cluster import local_client
 from hgpscale.engine.events import ClusterReady, Event, LesionDone, LesionSubmitted, Work, WorkerLost, WorkersCounted
+from hgpscale.engine.flow import Settled, stream_records
 from hgpscale.engine.measure import Timed, extract_timed
-from hgpscale.engine.run import Settled, extract, stream_records
+from hgpscale.engine.run import extract
 from hgpscale.engine.watch import dashboard_link
 from hgpscale.settings import Settings
 

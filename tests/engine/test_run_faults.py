@@ -10,10 +10,10 @@ import fault_table
 import pytest
 from distributed import Client, Future
 
-from hgpscale.engine import run
+from hgpscale.engine import flow
 from hgpscale.engine.cluster import local_client
 from hgpscale.engine.events import Event
-from hgpscale.engine.run import Settled, stream_records
+from hgpscale.engine.flow import Settled, stream_records
 from hgpscale.errors import EngineError, Failure
 from hgpscale.settings import Settings
 
@@ -36,7 +36,7 @@ def client(cluster: Client) -> Client:
 def stream(
     client: Client, cohort: fault_table.Cohort, on_event: Callable[[Event], None] = lambda event: None
 ) -> Generator[Settled, None, None]:
-    tasks: Any = {"read": fault_table.read, "extract": fault_table.extract}
+    tasks: Any = {"read": fault_table.read, "extract": fault_table.extract, "deadline": 2}
     return stream_records(client, cohort.scans, SETTINGS, **tasks, on_event=on_event)
 
 
@@ -66,7 +66,7 @@ def test_each_task_runs_exactly_once_where_nothing_fails(client: Client, tmp_pat
         pytest.param(
             {"extract s0-0": {1: "exit", 2: "exit"}}, "worker", "computed this lesion", 2, 2, id="two deaths are not"
         ),
-        pytest.param({"read s0": {1: "exit", 2: "exit"}}, "worker", "read {image}", 2, 0, id="nor while reading"),
+        pytest.param({"read s0": {1: "exit", 2: "exit"}}, "worker", "read {image}", 2, 0, id="nor two while reading"),
         pytest.param(
             {"extract s0-0": {1: "bug"}}, "run", "ZeroDivisionError: a bug in the task", 1, 1, id="a bug is not retried"
         ),
@@ -74,6 +74,11 @@ def test_each_task_runs_exactly_once_where_nothing_fails(client: Client, tmp_pat
         pytest.param(
             {"extract s0-0": {1: "exit", 2: "bug"}}, "run", "ZeroDivisionError", 2, 2, id="a bug after a death"
         ),
+        pytest.param({"extract s0-0": {1: "hang"}}, None, "", 2, 2, id="hanging once is forgiven"),
+        pytest.param(
+            {"extract s0-0": {1: "hang", 2: "hang"}}, "worker", "the deadline of 2 s", 2, 2, id="hanging twice is not"
+        ),
+        pytest.param({"read s0": {1: "hang", 2: "hang"}}, "worker", "read {image}", 2, 0, id="nor while reading"),
     ],
 )
 def test_table_of_faults(
@@ -117,7 +122,7 @@ def test_a_bug_in_a_task_is_logged_with_its_traceback(
     client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     outcome(client, fault_table.Cohort(tmp_path, [1], {"extract s0-0": {1: "bug"}}))
-    (entry,) = [entry for entry in caplog.records if entry.name == run.__name__]
+    (entry,) = [entry for entry in caplog.records if entry.name == flow.__name__]
     assert "s0-0" in entry.getMessage()
     assert "fault_table.py" in caplog.text
 
@@ -125,7 +130,7 @@ def test_a_bug_in_a_task_is_logged_with_its_traceback(
 def test_scans_in_flight_are_bounded_while_the_driver_is_busy(client: Client, tmp_path: Path) -> None:
     cohort = fault_table.Cohort(tmp_path, [2] * 40)
     client.wait_for_workers(WORKERS)  # those that other tests have killed come back
-    window = run._SCANS_PER_THREAD * WORKERS
+    window = flow._SCANS_PER_THREAD * WORKERS
     records = stream(client, cohort)
     next(records)
     eventually(lambda: _reads(cohort) == window)
@@ -167,7 +172,7 @@ def test_tasks_that_somebody_cancels_are_done_all_the_same(client: Client, tmp_p
 def test_worker_of_another_version_stops_the_run(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "__version__", "0.0.0-other")
+    monkeypatch.setattr(flow, "__version__", "0.0.0-other")
     with pytest.raises(EngineError, match=r"worker runs hgpscale \S+, this process 0\.0\.0-other"):
         outcome(client, fault_table.Cohort(tmp_path, [1]))
 

@@ -30,8 +30,9 @@ from hgpscale.engine.events import (
     WorkerLost,
     WorkersCounted,
 )
+from hgpscale.engine.flow import stream_records
 from hgpscale.engine.progress import together
-from hgpscale.engine.run import extract, stream_records
+from hgpscale.engine.run import extract
 from hgpscale.engine.runlog import RunLog, moment
 from hgpscale.errors import EngineError, LogError
 from hgpscale.report.run_read import read_log
@@ -166,7 +167,7 @@ def test_a_log_that_cannot_be_written_is_told_before_anything_starts(
     def refuse(*arguments: object) -> None:
         raise AssertionError("a cluster was started")
 
-    monkeypatch.setattr(run, "local_client", refuse)
+    monkeypatch.setattr(run, "open_client", refuse)
     manifest = fault_table.write_manifest(tmp_path, [1])
     for place, reason in ((tmp_path / "no" / "run.jsonl", "No such file or directory"), (tmp_path, "Is a directory")):
         with pytest.raises(LogError, match=f"cannot write the log of the run: {reason}; give a file"):

@@ -19,7 +19,7 @@ from hgpscale.cube import store
 from hgpscale.engine import extract
 from hgpscale.engine.cluster import open_client, read_cluster
 from hgpscale.engine.events import Event, LesionDone
-from hgpscale.engine.run import stream_records
+from hgpscale.engine.flow import stream_records
 from hgpscale.settings import Settings
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "slurm"

@@ -16,7 +16,7 @@ from distributed import LocalCluster
 from hgpscale.engine.cluster import connect
 from hgpscale.engine.cluster.file import parse
 from hgpscale.engine.cluster.security import security_of
-from hgpscale.engine.run import stream_records
+from hgpscale.engine.flow import stream_records
 from hgpscale.errors import EngineError
 from hgpscale.settings import Settings
 

@@ -11,7 +11,7 @@ from hgpscale.engine.plugin import WorkerSetup
 from hgpscale.errors import EngineError
 
 ALLOWED_FAILURES = 0
-"""A task whose worker died is given back at once: run.py then tries it alone."""
+"""A task whose worker died is given back at once: flow.py then tries it alone."""
 
 # Dask's own 64 KiB make the C library give every freed array back and fetch it anew: a lesion takes twice as long.
 ALLOCATOR = {
