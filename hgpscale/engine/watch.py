@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from distributed import Client
 
 _TOPIC = "all"  # what the scheduler logs of all workers
+_MISSING = b"<p>Dask needs bokeh"
 _SECONDS = 2.0  # how long the dashboard may take to answer
 
 
@@ -63,7 +64,8 @@ def losses_noticed(client: Client) -> Iterator[Callable[[], list[Loss]]]:
 def dashboard_link(client: Client) -> str:
     """Return the address of the cluster's dashboard; empty where there is none.
 
-    A scheduler names an address whether it serves the page or not, so it is asked for.
+    A scheduler names an address whether it serves the page or not, so it is asked for. Without the package bokeh some
+    say there what is missing.
     """
     try:
         link: str = client.dashboard_link or ""
@@ -72,8 +74,8 @@ def dashboard_link(client: Client) -> str:
     if not link.startswith(("http://", "https://")):
         return link  # as Dask's configuration words it: beside a notebook server, relative to it
     try:
-        with urllib.request.build_opener().open(link, timeout=_SECONDS):
-            return link
+        with urllib.request.build_opener().open(link, timeout=_SECONDS) as page:
+            return "" if _MISSING in page.read(500) else link
     except urllib.error.HTTPError as error:
         return "" if error.code == http.HTTPStatus.NOT_FOUND else link  # such as one that asks who is there
     except (OSError, ValueError):

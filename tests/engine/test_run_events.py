@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import fault_table
@@ -165,16 +168,43 @@ def test_vectors_are_counted(client: Client, tmp_path: Path, monkeypatch: pytest
     assert ready == ClusterReady(client.scheduler.address, "")
 
 
-def test_a_dashboard_is_linked_where_there_is_one(client: Client) -> None:
+class Page(BaseHTTPRequestHandler):
+    """A dashboard that is there, asks who is there, or is not there."""
+
+    def do_GET(self) -> None:
+        self.send_response({"/status": 200, "/private": 403}.get(self.path, 404))
+        self.end_headers()
+        self.wfile.write(b"<html>tasks</html>")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_dashboard_is_linked_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(link: str) -> str:
+        return dashboard_link(SimpleNamespace(dashboard_link=link))
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        assert found(f"{place}/status") == f"{place}/status"
+        assert found(f"{place}/private") == f"{place}/private"
+        assert found(f"{place}/other") == ""
+        server.shutdown()
+    assert found(f"{place}/status") == ""  # nobody answers there any more
+    assert found("/user/me/proxy/8787/status") == "/user/me/proxy/8787/status"
+
+
+def test_schedulers_say_whether_they_have_a_dashboard(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "processes": True}
     with LocalCluster(n_workers=0, **options) as cluster, Client(cluster.scheduler_address) as other:
-        port = cluster.scheduler.http_server.port
-        assert dashboard_link(other) == f"http://127.0.0.1:{port}/status"
-    # Ours has the server but not the page, and a link that nobody answers is none.
-    assert client.dashboard_link
+        link = f"http://127.0.0.1:{cluster.scheduler.http_server.port}/status"
+        assert other.dashboard_link == link
+        assert dashboard_link(other) == (link if find_spec("bokeh") else "")
+    assert client.dashboard_link  # ours has the server but not the page
     assert dashboard_link(client) == ""
-    gone = SimpleNamespace(dashboard_link=f"http://127.0.0.1:{port}/status")
-    assert dashboard_link(gone) == ""
 
 
 def test_a_client_that_listens_already_is_left_alone(client: Client, tmp_path: Path) -> None:
