@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -267,6 +268,40 @@ def test_kernels_of_a_cluster_s_workers_stay_on_their_node(tmp_path: Path, monke
     other = kernel_cache.node_folder()
     assert other.parent != folder.parent
     assert stat.S_IMODE(other.parent.stat().st_mode) == 0o700
+
+
+WORKER = """
+import asyncio, os, sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from hgpscale.engine import plugin
+
+def prepare():  # one kernel instead of all
+    from hgpscale.kernels.statistics import central_sums
+    import numpy as np
+    central_sums(np.arange(8.0), 0.0, 0.0)
+
+plugin.prepare_process = prepare
+scheduler = SimpleNamespace(address=sys.argv[1])
+worker = SimpleNamespace(scheduler=scheduler, executors={"default": ThreadPoolExecutor(1)})
+asyncio.run(plugin.WorkerSetup().setup(worker))
+print(os.environ.get("NUMBA_CACHE_DIR", ""))
+"""
+
+
+@pytest.mark.parametrize("address", ["tcp://10.0.0.1:8786", "tcp://127.0.0.1:8786"])
+def test_workers_set_up_from_afar_compile_into_that_folder(tmp_path: Path, address: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    command = [sys.executable, "-c", WORKER, address]
+    said = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment | {"TMPDIR": str(tmp_path)}
+    )
+    folder = said.stdout.strip()
+    if "10.0.0.1" in address:
+        assert Path(folder).is_relative_to(tmp_path)
+        assert list(Path(folder).rglob("*.nbi"))
+    else:
+        assert (folder, list(tmp_path.iterdir())) == ("", [])
 
 
 def test_a_chosen_folder_of_kernels_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

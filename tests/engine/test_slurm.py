@@ -96,6 +96,11 @@ def jobs(state: str) -> list[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
+def state(job: str) -> str:
+    command = ["squeue", "--noheader", "--states", "all", "--jobs", job, "--format", "%T"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def started(folder: Path) -> int:
     """Return how many workers' jobs have run."""
     return len(list((folder / "logs").glob("dask-worker-*.err")))
@@ -112,6 +117,14 @@ def outcome(
     folder: Path, lesions_a_scan: list[int], cluster: Path, on_record: Callable[[int], None]
 ) -> fault_table.Cohort:
     """Run stand-in tasks of half a second and hold each lesion to come once, without a failure."""
+
+    def addresses() -> set[str]:  # that a worker and its nanny listen to; in here, because jobs do not import this file
+        import psutil
+
+        processes = (psutil.Process(), psutil.Process().parent())
+        connections = [each for process in processes if process for each in process.net_connections()]
+        return {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+
     lesions = [f"s{scan}-{lesion}" for scan, count in enumerate(lesions_a_scan) for lesion in range(count)]
     slow = {f"extract {lesion}": dict.fromkeys(range(1, 9), "slow") for lesion in lesions}
     cohort, records = fault_table.Cohort(folder, lesions_a_scan, slow), []
@@ -120,6 +133,9 @@ def outcome(
             client, cohort.scans, Settings(), read=fault_table.read, extract=fault_table.extract
         ):
             records.append(record)
+            if len(records) == 1:
+                assert client.scheduler.address.startswith("tls://127.0.0.1:")
+                assert set().union(*client.run(addresses).values()) == {"127.0.0.1"}
             on_record(len(records))
     assert sorted(record.lesion for record in records) == sorted(lesions)
     assert not any(record.failure for record in records)
@@ -178,7 +194,10 @@ def test_a_cube_made_by_jobs_is_that_of_a_local_run(
     monkeypatch.setenv("PYTHONPATH", str(DEPLOY.parents[1]))
     monkeypatch.setenv("HGPSCALE_CLUSTER", str(cluster))
     arguments = [str(manifest), str(tmp_path / "driver.zarr"), "--settings", str(settings)]
-    subprocess.run(["sbatch", "--wait", str(DEPLOY / "extract.sbatch"), *arguments], check=True, cwd=tmp_path)
+    command = ["sbatch", "--parsable", str(DEPLOY / "extract.sbatch"), *arguments]
+    job = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout.strip()
+    eventually(lambda: state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 60)
+    assert state(job) == "COMPLETED", (tmp_path / f"hgpscale-{job}.log").read_text()
     assert content(tmp_path / "driver.zarr") == content(tmp_path / "local.zarr")
 
 
