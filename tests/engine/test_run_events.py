@@ -147,7 +147,8 @@ def _greedy(size: int) -> tuple[Work, Work, int]:
 def test_the_peak_remembers_what_was_given_back(client: Client) -> None:
     size = 300 << 20
     first, second, now = client.submit(_greedy, size, pure=False).result()
-    assert second.peak - first.memory >= size
+    # Less a little: pages that stood empty before are used again.
+    assert second.peak - first.memory >= 0.9 * size
     assert abs(second.memory - now) < size / 10
 
 
