@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from hgpscale.engine import extract, kernel_cache
-from hgpscale.engine.cluster import kubernetes, open_client, read_cluster
+from hgpscale.engine.cluster import open_client, read_cluster
 from hgpscale.engine.cluster.jobqueue import job_options, job_script
 from hgpscale.engine.cluster.kubernetes import cluster_options
 from hgpscale.engine.cluster.security import on_loopback
@@ -237,18 +237,27 @@ def test_kubernetes_options(tmp_path: Path) -> None:
 
 
 @needs_kubernetes
-def test_kubernetes_that_nobody_answers_for_is_an_engine_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-
-    def refuse(cluster: object) -> None:
-        raise ConnectionRefusedError("no server")
-
-    monkeypatch.setattr(kubernetes, "_started", refuse)
-    cluster = read_cluster(write(tmp_path, {"kind": "kubernetes", "workers": 1, "insecure": True}))
-    with (
-        pytest.raises(EngineError, match="cannot start a cluster on Kubernetes: no server"),
-        open_client(cluster=cluster),
-    ):
+def test_a_kubernetes_that_does_not_answer_is_an_engine_error_and_nothing_else_at_exit(tmp_path: Path) -> None:
+    server = {"name": "none", "cluster": {"server": "http://127.0.0.1:9"}}
+    context = {"name": "none", "context": {"cluster": "none", "user": "none"}}
+    content = {"apiVersion": "v1", "kind": "Config", "clusters": [server], "contexts": [context]}
+    content |= {"current-context": "none", "users": [{"name": "none", "user": {"token": "none"}}]}
+    (tmp_path / "config").write_text(yaml.safe_dump(content))
+    path = write(tmp_path, {"kind": "kubernetes", "workers": 1, "insecure": True, "options": {"namespace": "none"}})
+    script = f"""
+from hgpscale.engine.cluster import open_client, read_cluster
+from hgpscale.errors import EngineError
+try:
+    with open_client(cluster=read_cluster({str(path)!r})):
         pass
+except EngineError as error:
+    print(error)
+"""
+    environment = os.environ | {"KUBECONFIG": str(tmp_path / "config")}
+    command = [sys.executable, "-c", script]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert f"{path}: cannot start a cluster on Kubernetes: All connection attempts failed; is the Dask" in said.stdout
+    assert said.stderr == ""
 
 
 def test_kernels_of_a_cluster_s_workers_stay_on_their_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +292,8 @@ def prepare():  # one kernel instead of all
 
 plugin.prepare_process = prepare
 scheduler = SimpleNamespace(address=sys.argv[1])
-worker = SimpleNamespace(scheduler=scheduler, executors={"default": ThreadPoolExecutor(1)})
+memory = SimpleNamespace(memory_limit=1 << 30)
+worker = SimpleNamespace(scheduler=scheduler, memory_manager=memory, executors={"default": ThreadPoolExecutor(1)})
 asyncio.run(plugin.WorkerSetup().setup(worker))
 print(os.environ.get("NUMBA_CACHE_DIR", ""))
 """

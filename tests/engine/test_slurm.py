@@ -149,8 +149,10 @@ def test_a_cancelled_job_is_replaced_and_costs_what_it_was_at(tmp_path: Path) ->
         if done == 3:
             eventually(lambda: len(jobs("running")) == 2)
             subprocess.run(["scancel", jobs("running")[0]], check=True)
+        if done == 8:
+            eventually(lambda: started(tmp_path) == 3)
 
-    cohort = outcome(tmp_path, [2] * 6, write_cluster(tmp_path), cancel)
+    cohort = outcome(tmp_path, [2] * 10, write_cluster(tmp_path), cancel)
     assert started(tmp_path) == 3
     anew = {task: calls for task, calls in cohort.calls.items() if task.startswith("extract") and calls > 1}
     assert list(anew.values()) in ([], [2])  # one a worker: what it was at, if it was at one
@@ -161,7 +163,12 @@ def test_a_worker_whose_time_is_up_is_replaced(tmp_path: Path) -> None:
     # One of them, so that what it hands over has somewhere to go: exactly two are there when its time is up.
     once = f"mkdir {tmp_path / 'once'} && LIFETIME=4s || LIFETIME=5m"
     cluster = write_cluster(tmp_path, once, worker_extra_args=["--lifetime", "$LIFETIME"])
-    cohort = outcome(tmp_path, [2] * 6, cluster, lambda done: None)
+
+    def wait(done: int) -> None:
+        if done == 8:
+            eventually(lambda: started(tmp_path) == 3)
+
+    cohort = outcome(tmp_path, [2] * 10, cluster, wait)
     assert started(tmp_path) == 3
     anew = {task: calls for task, calls in cohort.calls.items() if task.startswith("extract") and calls > 1}
     assert list(anew.values()) in ([], [2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from distributed import Client
@@ -82,7 +82,16 @@ def cluster_options(cluster: ClusterFile) -> dict[str, Any]:
 def _started(cluster: ClusterFile) -> Any:
     from dask_kubernetes.operator import KubeCluster
 
-    return KubeCluster(**cluster_options(cluster))
+    before = set(KubeCluster._instances)
+    try:
+        return KubeCluster(**cluster_options(cluster))
+    except Exception:
+        # Take back what has been made. dask-kubernetes does so at exit, with a traceback where no Kubernetes answers.
+        for left in set(KubeCluster._instances) - before:
+            with suppress(Exception):
+                left.close(timeout=10)
+            left.shutdown_on_close = False
+        raise
 
 
 def _scale(started: Any, cluster: ClusterFile) -> None:
