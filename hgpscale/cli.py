@@ -275,7 +275,7 @@ def extract(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="End the worker of a lesion that takes longer, try it once more alone, then call it failed; 0: never.",
+            help="End the worker of a lesion that takes longer, try it twice more, then call it failed; 0: never.",
         ),
     ] = DEADLINE,
     log: Annotated[

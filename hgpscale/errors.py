@@ -122,7 +122,7 @@ class FilterError(FeatureError):
 
 
 class WorkerError(HgpscaleError, RuntimeError):
-    """The worker process died while it computed this lesion."""
+    """The worker processes that computed this lesion died."""
 
     stage = "worker"
 

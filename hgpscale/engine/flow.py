@@ -4,8 +4,8 @@ A bounded window of scans is in flight, whatever the cohort's size. The graph ca
 between workers only.
 
 When a worker process dies, all that it held comes back as suspect, the innocent with the guilty: suspects are tried
-again one at a time when all else is done, and only one whose worker dies then too is recorded as failed. A task that
-hangs is ended by its worker's death.
+again one at a time when all else is done, and only one that has cost three workers, two of them alone, is recorded as
+failed. A task that hangs is ended by its worker's death.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ Notify = Callable[[Event], None]
 
 _READ, _EXTRACT = "read", "extract"  # how the keys of the tasks begin
 _SCANS_PER_THREAD = 3  # one in work, one read ahead, one on its way
+_DEATHS_ALONE = 2  # that convict a task; one can be chance, such as the end of a job's time
 _RECOUNT_SECONDS = 5.0  # how often the scheduler is asked how many threads there are
 
 
@@ -136,6 +137,7 @@ class _Flow:
         self.numbers = count()
         self._read, self._extract = delayed(_read, pure=False), delayed(_extract, pure=False)
         self.suspects: dict[tuple[int, LesionTask | None], list[_Flight]] = {}
+        self.deaths: Counter[tuple[str, str]] = Counter()  # of workers that had nothing but this row
         self.workers = self.threads = 0
         self.counted = float("-inf")
 
@@ -247,8 +249,8 @@ class _Flow:
                 doing = f"read {flight.scan.image}" if in_read else "computed this lesion"
                 late = "" if self.deadline is None else f", took longer than the deadline of {self.deadline:g} s"
                 reason = (
-                    f"the worker process died while it {doing}, also when nothing else ran; it ran out of memory{late} "
-                    "or crashed in a library: give each worker more memory or look at the worker's log"
+                    f"three worker processes died while they {doing}, two with nothing else to do: they ran out of "
+                    f"memory{late} or crashed in a library; give each worker more memory or look at the workers' log"
                 )
                 return self._lost(flight, alone, reason, in_read=in_read)
             case EngineError():
@@ -263,9 +265,12 @@ class _Flow:
         return Settled(flight.lesion.failed(Failure("run", " ".join(reason.split())), self.settings))
 
     def _lost(self, flight: _Flight, alone: bool, reason: str, *, in_read: bool) -> Settled | None:
-        """Convict a task that was lost while it ran alone; put any other aside to be tried alone."""
+        """Convict a task that was lost too often while it ran alone; put any other aside to be tried alone."""
         if alone and (in_read or len(flight.scan.lesions) == 1):
-            return Settled(flight.lesion.failed(Failure(WorkerError.stage, reason), self.settings))
+            row = flight.lesion.lesion, flight.lesion.segmentation
+            self.deaths[row] += 1
+            if self.deaths[row] >= _DEATHS_ALONE:
+                return Settled(flight.lesion.failed(Failure(WorkerError.stage, reason), self.settings))
         # Lesions whose read task was lost stay one scan: it is read once more for all of them.
         self.suspects.setdefault((flight.number, None if in_read else flight.lesion), []).append(flight)
         return None
@@ -278,7 +283,7 @@ class _Flow:
             reason = " ".join(str(error).split())
             if str(getattr(error, "reason", "")).startswith("scheduler") or self.client.status != "running":
                 raise self._scheduler_lost(reason) from error
-            return f"the task was taken off the cluster twice: {reason}"
+            return f"the task was taken off the cluster three times: {reason}"
         raise AssertionError(f"{future} is cancelled but has a result")
 
     def _scheduler_lost(self, reason: str) -> EngineError:

@@ -101,7 +101,7 @@ def extract(
         Take the cube from another run, which must be known to be gone.
     deadline
         Seconds that reading a scan or extracting a lesion may take, then its worker process is ended; None: no end.
-        What is ended twice is recorded as failed. Workers without a nanny are left alone.
+        What is ended three times is recorded as failed. Workers without a nanny are left alone.
     on_event
         Called in this thread with each event; `hgpscale.engine.progress.observer` makes one that shows progress,
         `hgpscale.engine.runlog.RunLog` is one that writes a log, `hgpscale.engine.progress.together` joins several.

@@ -5,6 +5,7 @@ Workers import this module by its name, so the table and the counts are files be
 
 import json
 import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -74,6 +75,8 @@ def _start(folder: Path, task: str) -> str | None:
     match kind:
         case "exit":
             os._exit(1)
+        case "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
         case "bug":
             raise ZeroDivisionError("a bug in the task")
         case "missing":

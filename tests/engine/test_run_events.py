@@ -55,7 +55,7 @@ def told(client: Client, cohort: fault_table.Cohort) -> tuple[list[Event], list[
     [
         pytest.param(2, {}, [], [], id="no death"),
         pytest.param(1, {"extract s0-0": {1: "exit"}}, [{0}], [0], id="one death"),
-        pytest.param(1, {"extract s0-0": {1: "exit", 2: "exit"}}, [{0}, {0}], [0], id="two deaths"),
+        pytest.param(1, {"extract s0-0": {1: "exit", 2: "exit"}}, [{0}] * 2, [0, 0], id="two deaths"),
         pytest.param(3, {"read s0": {1: "exit"}}, [{0, 1, 2}], [0, 1, 2], id="a death while reading"),
         pytest.param(1, {"extract s0-0": {1: "bug"}}, [], [], id="an error is no death"),
     ],

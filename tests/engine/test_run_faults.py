@@ -56,17 +56,22 @@ def test_each_task_runs_exactly_once_where_nothing_fails(client: Client, tmp_pat
     }
 
 
+def times(kind: str, n: int) -> dict[int, str]:
+    """Let the first attempts go wrong."""
+    return dict.fromkeys(range(1, n + 1), kind)
+
+
 # One scan of one lesion where the counts must be exact: nothing else can take a worker down.
 @pytest.mark.parametrize(
     ("faults", "stage", "said", "reads", "extractions"),
     [
         pytest.param({}, None, "", 1, 1, id="nothing fails"),
-        pytest.param({"extract s0-0": {1: "exit"}}, None, "", 2, 2, id="one death is forgiven"),
-        pytest.param({"read s0": {1: "exit"}}, None, "", 2, 1, id="one death while reading is forgiven"),
-        pytest.param(
-            {"extract s0-0": {1: "exit", 2: "exit"}}, "worker", "computed this lesion", 2, 2, id="two deaths are not"
-        ),
-        pytest.param({"read s0": {1: "exit", 2: "exit"}}, "worker", "read {image}", 2, 0, id="nor two while reading"),
+        pytest.param({"extract s0-0": times("exit", 1)}, None, "", 2, 2, id="one death is forgiven"),
+        pytest.param({"read s0": times("exit", 1)}, None, "", 2, 1, id="one death while reading is forgiven"),
+        pytest.param({"extract s0-0": times("exit", 2)}, None, "", 3, 3, id="two are"),
+        pytest.param({"extract s0-0": times("exit", 3)}, "worker", "computed this lesion", 3, 3, id="three are not"),
+        pytest.param({"read s0": times("exit", 3)}, "worker", "read {image}", 3, 0, id="nor while reading"),
+        pytest.param({"extract s0-0": times("segfault", 3)}, "worker", "crashed in a library", 3, 3, id="segfaults"),
         pytest.param(
             {"extract s0-0": {1: "bug"}}, "run", "ZeroDivisionError: a bug in the task", 1, 1, id="a bug is not retried"
         ),
@@ -74,11 +79,10 @@ def test_each_task_runs_exactly_once_where_nothing_fails(client: Client, tmp_pat
         pytest.param(
             {"extract s0-0": {1: "exit", 2: "bug"}}, "run", "ZeroDivisionError", 2, 2, id="a bug after a death"
         ),
-        pytest.param({"extract s0-0": {1: "hang"}}, None, "", 2, 2, id="hanging once is forgiven"),
+        pytest.param({"read s0": times("hang", 1)}, None, "", 2, 1, id="hanging once is forgiven"),
         pytest.param(
-            {"extract s0-0": {1: "hang", 2: "hang"}}, "worker", "the deadline of 2 s", 2, 2, id="hanging twice is not"
+            {"extract s0-0": times("hang", 3)}, "worker", "the deadline of 2 s", 3, 3, id="hanging always is not"
         ),
-        pytest.param({"read s0": {1: "hang", 2: "hang"}}, "worker", "read {image}", 2, 0, id="nor while reading"),
     ],
 )
 def test_table_of_faults(
@@ -114,8 +118,8 @@ def test_the_innocent_are_not_failed_with_the_guilty(client: Client, tmp_path: P
     cohort = fault_table.Cohort(tmp_path, [1, 2, 1, 1, 3, 1, 2, 1, 1, 1], faults)
     failures = {lesion: failure.stage for lesion, failure in outcome(client, cohort).items() if failure}
     assert failures == {"s1-0": "worker", "s4-2": "worker", "s6-0": "worker", "s6-1": "worker", "s8-0": "run"}
-    assert cohort.calls["extract s1-0"] <= 3
-    assert cohort.calls["read s6"] <= 3
+    assert cohort.calls["extract s1-0"] <= 4
+    assert cohort.calls["read s6"] <= 4
 
 
 def test_a_bug_in_a_task_is_logged_with_its_traceback(

@@ -48,6 +48,17 @@ def test_a_fine_ball_has_the_volume_and_diameter_of_a_ball() -> None:
     assert 1 <= found["SurfaceArea"] / (4 * np.pi * radius**2) < 1.1
 
 
+@pytest.mark.parametrize("column", range(1, 6))
+def test_two_voxels_that_touch_by_an_edge_enclose_nothing(column: int) -> None:
+    # Of one orientation; the surface of half voxels folds onto itself there, wherever the region lies in its box.
+    mask = np.zeros((3, 3, 7), bool)
+    mask[2, 0, column] = mask[2, 1, column - 1] = True
+    found = shape(mask, (0.7, 0.5, 0.5))
+    assert found["MeshVolume"] == 0
+    assert np.isnan(found["SurfaceVolumeRatio"])
+    assert found["VoxelVolume"] == pytest.approx(2 * 0.7 * 0.5 * 0.5)
+
+
 def test_a_box_by_hand() -> None:
     found = shape(np.ones((2, 3, 5), dtype=bool), (2.0, 1.0, 0.5))
     assert found["VoxelVolume"] == 30
