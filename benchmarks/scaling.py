@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,6 +157,7 @@ def cluster(workers: int) -> Iterator[tuple[str, psutil.Process]]:
 def simulated(lesions: int, workers: int) -> None:
     """Print a row: lesions a second, and the memory of driver and scheduler."""
     settings = Settings.from_parameters(SMALL)
+    warnings.filterwarnings("ignore", message=".*has no workers yet")
     with tempfile.TemporaryDirectory() as name, cluster(workers) as (address, scheduler), connect(address) as client:
         client.wait_for_workers(workers)
         manifest = Path(name) / "cohort.csv"

@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from hgpscale import cli_cube, cli_learn
 from hgpscale._version import __version__
-from hgpscale.cli_learn import add_commands
-from hgpscale.cli_options import Cluster, Cube, Quiet, Scheduler, Workers
+from hgpscale.cli_options import BreakLock, Cluster, Cube, Quiet, Scheduler, Workers
 from hgpscale.engine.deadline import DEADLINE
 from hgpscale.errors import HgpscaleError
 
@@ -80,9 +80,6 @@ _Manifest = Annotated[
         show_default=False,
     ),
 ]
-_BreakLock = Annotated[
-    bool, typer.Option("--break-lock", help="Take the cube from another run, which must be known to be gone.")
-]
 _Settings = Annotated[
     Path | None,
     typer.Option(
@@ -119,8 +116,8 @@ def demo(
     """Make a small synthetic cohort, extract it, and show the way to your own data.
 
     Ends with a table, a figure, the report of a model and the commands to go
-    on with. Called again
-    on the same folder, it keeps the scans and does only what is missing.
+    on with. Called again on the same folder, it keeps the scans and does only
+    what is missing.
     """
     from hgpscale.demo import run_demo
 
@@ -269,7 +266,7 @@ def extract(
             help="Compute anew what was made of other files, settings or numeric versions than now; reads all files.",
         ),
     ] = False,
-    break_lock: _BreakLock = False,
+    break_lock: BreakLock = False,
     deadline: Annotated[
         float,
         typer.Option(
@@ -345,116 +342,8 @@ def run_report(
     print_line(str(write_run_report(log, output)))
 
 
-@app.command(epilog="Example: [bold]hgpscale status cube.zarr[/bold]")
-def status(cube: Cube) -> None:
-    """Say how much of a cube is done, pending and failed, and why."""
-    from hgpscale.cube import status
-    from hgpscale.report.tables import print_status
-
-    print_status(status(cube))
-
-
-@app.command(epilog="Example: [bold]hgpscale export cube.zarr features.csv[/bold]")
-def export(
-    cube: Cube,
-    table: Annotated[
-        Path, typer.Argument(metavar="TABLE", help="File to write: .csv or .parquet.", show_default=False)
-    ],
-    layout: Annotated[
-        Literal["wide", "tidy", "pyradiomics"],
-        typer.Option(
-            help="A row a lesion, a row a number, or a row a mask as pyradiomics' batch command writes it.",
-        ),
-    ] = "wide",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TABLE if it is there.")] = False,
-) -> None:
-    """Write a cube as a flat table; empty cells are what failed or is pending."""
-    from hgpscale.cube import export, status
-    from hgpscale.report.tables import print_export
-
-    print_export(export(cube, table, layout=layout, overwrite=overwrite), status(cube))
-
-
-@app.command(epilog="Example: [bold]hgpscale verify cube.zarr --inputs data[/bold]")
-def verify(
-    cube: Cube,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder that relative paths of scans and masks start from: the manifest's.",
-            show_default="the cube's own folder",
-        ),
-    ] = None,
-    repair: Annotated[
-        bool,
-        typer.Option("--repair", help="Make the records pending that something is wrong with; extract does them anew."),
-    ] = False,
-    break_lock: _BreakLock = False,
-) -> None:
-    """Read a whole cube and say what is wrong in it, and which records that hits.
-
-    Checks checksums, shapes and metadata, states against values, and the
-    digests of scans and masks that are found. Exit status 1 if anything is
-    wrong and not repaired.
-    """
-    from hgpscale.cube import verify
-    from hgpscale.report.cubes import print_verification
-    from hgpscale.report.tables import counter
-
-    with counter("blocks") as on_progress:
-        found = verify(cube, inputs=inputs, repair=repair, break_lock=break_lock, on_progress=on_progress)
-    print_verification(found)
-    raise typer.Exit(0 if found.ok else 1)
-
-
-@app.command(epilog="Example: [bold]hgpscale pack cube.zarr[/bold]")
-def pack(
-    cube: Cube,
-    packed: Annotated[
-        str | None,
-        typer.Argument(metavar="PACKED", help="Where to write it.", show_default="CUBE with .packed before .zarr"),
-    ] = None,
-) -> None:
-    """Write a sealed copy of a cube for sharing: few files, metadata in one place; it takes no more records."""
-    from hgpscale.cube import pack
-    from hgpscale.report.cubes import print_packed
-    from hgpscale.report.tables import counter
-
-    with counter("arrays") as on_progress:
-        print_packed(pack(cube, packed, on_progress=on_progress))
-
-
-@app.command(
-    "import-table", epilog="Example: [bold]hgpscale import-table features.csv cube.zarr --id ID --target Target[/bold]"
-)
-def import_table(
-    table: Annotated[
-        Path, typer.Argument(metavar="TABLE", help="Features: .csv, .csv.gz, .gz or .parquet.", show_default=False)
-    ],
-    cube: Cube,
-    id_column: Annotated[str, typer.Option("--id", metavar="COL", help="Column that names the lesion of each row.")],
-    patient: Annotated[
-        str | None, typer.Option(metavar="COL", help="Column that names the patient.", show_default="--id")
-    ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COL", help="Column that is no feature but to be predicted; may be repeated."),
-    ] = None,
-) -> None:
-    """Make a cube of a table of features that another program wrote, and list what went where.
-
-    Columns named as pyradiomics does, with or without a prefix, become
-    features; the prefix is the region, or is dropped where it is the only one.
-    Other columns of numbers go to the family table, text is carried along.
-    """
-    from hgpscale.cube import import_table
-    from hgpscale.report.cubes import print_imported
-
-    print_imported(import_table(table, cube, id_column=id_column, patient=patient, targets=target or ()))
-
-
-add_commands(app)
+cli_cube.add_commands(app)
+cli_learn.add_commands(app)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from hgpscale.cli_options import Cube, Quiet, Scheduler, Workers
+from hgpscale.cli_options import Cube, Inputs, Quiet, Scheduler, Workers, example
 
 _Target = Annotated[
     str,
@@ -213,8 +213,14 @@ def fit(
     budget: _Budget = None,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the prediction intervals.")] = 0.9,
     seed: _Seed = 0,
-    workers: Workers = None,
-    scheduler: Scheduler = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="search: processes that try workflows.", show_default="one a core"),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="search: try them on this Dask scheduler instead.", show_default=False),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit a model on a cube and save it, or go on fitting one.
@@ -294,14 +300,7 @@ def report(
         Path | None,
         typer.Option(metavar="CUBE", help="Cube to take scans' paths from.", show_default="the one that was evaluated"),
     ] = None,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder that relative paths of scans and masks start from: the manifest's.",
-            show_default="the cube's own folder",
-        ),
-    ] = None,
+    inputs: Inputs = None,
 ) -> None:
     """Make one self-contained page of an evaluation: results, curves, cohort, limits, checklists."""
     from hgpscale.report.study import write_report
@@ -312,10 +311,6 @@ def report(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-
-    def example(line: str) -> str:
-        return f"Example: [bold]{line}[/bold]"
-
     app.command(epilog=example("hgpscale evaluate cube.zarr --target pure --out results"))(evaluate)
     app.command(epilog=example("hgpscale fit cube.zarr --target composition --out model.skops"))(fit)
     app.command(epilog=example("hgpscale predict cube.zarr --model model.skops --out table.csv"))(predict)

@@ -31,4 +31,20 @@ Cluster = Annotated[
         show_default=False,
     ),
 ]
+BreakLock = Annotated[
+    bool, typer.Option("--break-lock", help="Take the cube from another run, which must be known to be gone.")
+]
+Inputs = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder that relative paths of scans and masks start from: the manifest's.",
+        show_default="the cube's own folder",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only failures and errors.")]
+
+
+def example(line: str) -> str:
+    """Return what a command's help ends with."""
+    return f"Example: [bold]{line}[/bold]"

@@ -27,6 +27,10 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc] # distributed has no type
             use_folder_of_this_node()  # before the kernels are imported, which look it up then
         await asyncio.get_running_loop().run_in_executor(worker.executors["default"], prepare_process)
 
+    async def teardown(self, worker: Worker) -> None:
+        """Take back what would outlive a worker that is a thread of the caller's process."""
+        set_memory_limit(None)
+
 
 def prepare_process() -> None:
     """Set SimpleITK, BLAS and OpenMP to one thread and load the kernels; OpenMP's setting is the calling thread's."""

@@ -10,8 +10,9 @@ from typing import Any
 import dask
 import psutil
 import pytest
+from distributed import Client, LocalCluster
 
-from hgpscale.engine.cluster import connect, interrupts_remembered, local_client
+from hgpscale.engine.cluster import connect, interrupts_remembered, local_client, prepare_workers
 from hgpscale.errors import EngineError, SettingsError
 from hgpscale.limits import memory_limit
 
@@ -87,6 +88,14 @@ def test_workers_know_how_much_memory_they_may_use() -> None:
         given = {address: facts["memory_limit"] for address, facts in client.scheduler_info()["workers"].items()}
     assert {address: limit.size for address, limit in told.items()} == given
     assert all(limit.words.startswith("this worker may use") for limit in told.values())
+    assert memory_limit().words.startswith("this machine has")
+
+
+def test_a_worker_in_this_process_leaves_no_limit_behind() -> None:
+    options = {"n_workers": 1, "processes": False, "dashboard_address": None, "memory_limit": "1 GiB"}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        prepare_workers(client)
+        assert client.submit(memory_limit).result().size == 1 << 30
     assert memory_limit().words.startswith("this machine has")
 
 
