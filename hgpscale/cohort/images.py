@@ -200,10 +200,12 @@ def file_digest(path: str | Path) -> str:
 
 
 def image_bytes(path: str | Path) -> int:
-    """Return the size of an image's file, or of all files in its folder; 0 where there is nothing to be seen."""
+    """Return the size of an image's file, or about that of a series: its files times one of them; 0 for nothing."""
     path = Path(path)
     try:
-        return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+        # Not each file's: over a network a series would take a second.
+        files = list(path.iterdir()) if path.is_dir() else [path]
+        return len(files) * files[0].stat().st_size if files else 0
     except OSError:  # reading it will say what is wrong
         return 0
 

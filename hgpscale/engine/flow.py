@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, islice
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -155,15 +155,17 @@ class _Flow:
             )
 
     def _stream(self, scans: Iterable[ScanTask], *, alone: bool) -> _Story:
-        waiting = deque(scans)
+        waiting, more = iter(scans), True
         flying: dict[Future, _Flight] = {}
         left: Counter[int] = Counter()  # lesions in flight, by scan
         completed = as_completed(loop=self.client.loop)
         try:
-            while waiting or flying:
-                room = (1 if alone else self._window()) - len(left)
-                if waiting and room > 0:
-                    started = self._submit([waiting.popleft() for _ in range(min(room, len(waiting)))])
+            while more or flying:
+                room = max((1 if alone else self._window()) - len(left), 0)
+                next_ones = list(islice(waiting, room)) if more else []
+                more = more and len(next_ones) == room
+                if next_ones:
+                    started = self._submit(next_ones)
                     flying |= started
                     left.update(flight.number for flight in started.values())
                     completed.update(list(started))
@@ -173,6 +175,8 @@ class _Flow:
                     )
                     del started  # no name may keep a future: its result would stay on the cluster
                 yield from self._told()
+                if not flying:  # the last window was just full, and there is no other
+                    continue
                 batch = completed.next_batch()
                 self._note_losses(flying)
                 yield from self._told()

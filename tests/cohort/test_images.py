@@ -37,11 +37,13 @@ def saved(folder: Path, array: np.ndarray, name: str = "mask.nii.gz") -> Path:
     return folder / name
 
 
-def test_the_size_of_a_file_of_a_folder_and_of_nothing(tmp_path: Path) -> None:
-    for name, size in (("a.dcm", 7), ("b.dcm", 5)):
-        (tmp_path / name).write_bytes(b"x" * size)
-    found = [image_bytes(path) for path in (tmp_path / "a.dcm", tmp_path, tmp_path / "nowhere")]
-    assert found == [7, 12, 0]
+def test_the_size_of_a_file_of_a_series_and_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "series").mkdir()
+    (tmp_path / "empty").mkdir()
+    for name in ("a.dcm", "b.dcm", "c.dcm"):
+        (tmp_path / "series" / name).write_bytes(b"x" * 7)
+    found = [image_bytes(tmp_path / name) for name in ("series/a.dcm", "series", "empty", "nowhere")]
+    assert found == [7, 21, 0, 0]
 
 
 @pytest.mark.parametrize("name", SOUND)

@@ -14,6 +14,7 @@ from hgpscale.engine import flow
 from hgpscale.engine.cluster import local_client
 from hgpscale.engine.events import Event
 from hgpscale.engine.flow import Settled, stream_records
+from hgpscale.engine.tasks import ScanTask
 from hgpscale.errors import EngineError, Failure
 from hgpscale.settings import Settings
 
@@ -142,6 +143,21 @@ def test_scans_in_flight_are_bounded_while_the_driver_is_busy(client: Client, tm
     assert _reads(cohort) == window
     # Three tasks a scan; those of the scan before may wait a moment to be forgotten. All 40 scans would be 120.
     assert max(len(client.cluster.scheduler.tasks) for _ in records) <= 2 * window * 3
+
+
+def test_scans_are_planned_no_sooner_than_there_is_room_for_them(client: Client, tmp_path: Path) -> None:
+    cohort, taken = fault_table.Cohort(tmp_path, [1] * 40), []
+
+    def planned() -> Iterator[ScanTask]:
+        for scan in cohort.scans:
+            taken.append(scan)
+            yield scan
+
+    tasks: Any = {"read": fault_table.read, "extract": fault_table.extract}
+    records = stream_records(client, planned(), SETTINGS, **tasks)
+    next(records)
+    assert len(taken) <= 2 * flow._SCANS_PER_THREAD * WORKERS
+    assert len(list(records)) == 39
 
 
 def _reads(cohort: fault_table.Cohort) -> int:
