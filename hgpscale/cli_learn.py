@@ -176,7 +176,21 @@ def evaluate(
         print_evaluation(found, out)
 
 
+_OF_UPDATE = ("cube", "update", "everything", "quiet")
+"""Parameters of `fit` that mean something where it goes on."""
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def fit(
+    context: typer.Context,
     cube: Cube,
     target: Annotated[
         str | None,
@@ -238,8 +252,9 @@ def fit(
     from hgpscale.report.learning import print_fit
 
     if update is not None:
-        if target is not None or out is not None:
-            raise typer.BadParameter("--update takes neither --target nor --out: the model has them")
+        others = [name for name in context.params if name not in _OF_UPDATE and _given(context, name)]
+        if others:
+            raise typer.BadParameter(f"--update does not take {_option(others[0])}: the model has it, or needs none")
         report = go_on(update, cube, everything=everything)
     else:
         if target is None or out is None:

@@ -109,7 +109,9 @@ def test_fit_says_what_it_was_fitted_on(rated_cube: Path, tmp_path: Path) -> Non
     [
         (("--target", "pure"), ("--target and --out are needed, or --update",)),
         (("--update", "none.skops"), ("none.skops: there is no model; make one with hgpscale fit",)),
-        (("--update", "none.skops", "--target", "pure"), ("--update takes neither --target nor --out",)),
+        (("--update", "none.skops", "--target", "pure"), ("--update does not take --target",)),
+        (("--update", "none.skops", "--model", "sgd"), ("--update does not take --model",)),
+        (("--update", "none.skops", "--workers", "2"), ("--update does not take --workers",)),
         (("--target", "pure", "--out", "x", "--model", "tree"), ("model is 'tree'",)),
     ],
 )
