@@ -13,7 +13,12 @@ Cube = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="Worker processes on this machine.", show_default="one a core"),
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Worker processes on this machine.",
+        show_default="one a core and GiB",
+    ),
 ]
 Scheduler = Annotated[
     str | None,
@@ -26,9 +31,9 @@ Scheduler = Annotated[
 Cluster = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE.yaml",
-        help="Start workers as this file says: jobs of SLURM, PBS or LSF, pods of Kubernetes.",
-        show_default=False,
+        metavar="local|FILE.yaml",
+        help="Start workers on this machine, or as a file says: jobs of SLURM, PBS or LSF, pods of Kubernetes.",
+        show_default="local",
     ),
 ]
 BreakLock = Annotated[

@@ -69,6 +69,10 @@ class EngineError(HgpscaleError, RuntimeError):
     stage = "engine"
 
 
+class SchedulerLostError(EngineError):
+    """The scheduler went away while it had work of ours."""
+
+
 class LogError(OSError, HgpscaleError):
     """The log of a run cannot be written, or what should be one cannot be read."""
 

@@ -85,6 +85,8 @@ class Work(NamedTuple):
         What the extraction took, by a clock that nobody sets.
     memory, peak
         What the worker's process used when the extraction ended, and the most that it ever used: bytes.
+    crop
+        What was kept of its scan for it: bytes.
 
     """
 
@@ -97,6 +99,7 @@ class Work(NamedTuple):
     extract_seconds: float
     memory: int
     peak: int
+    crop: int = 0
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,15 @@ class WorkerLost:
 
 
 @dataclass(frozen=True)
+class SchedulerLost:
+    """The scheduler went away; it is waited for at its address, at most so many `seconds`. `ClusterReady` follows."""
+
+    scheduler: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """All rows are settled and written; `write_seconds` is what writing took in this process, the last block too."""
 
@@ -198,4 +210,6 @@ class RunFinished:
     write_seconds: float = field(default=0.0, compare=False)
 
 
-Event = RunStarted | ClusterReady | WorkersCounted | LesionSubmitted | LesionDone | WorkerLost | RunFinished
+Event = (
+    RunStarted | ClusterReady | WorkersCounted | LesionSubmitted | LesionDone | WorkerLost | SchedulerLost | RunFinished
+)

@@ -1,62 +1,50 @@
 """The stream of records: scans go out to Dask workers, records come back.
 
 A bounded window of scans is in flight, whatever the cohort's size. The graph carries paths and futures; voxels move
-between workers only.
+between workers only. Small lesions of one scan are one task with its reading, which then costs Dask next to nothing.
 
 When a worker process dies, all that it held comes back as suspect, the innocent with the guilty: suspects are tried
-again one at a time when all else is done, and only one that has cost three workers, two of them alone, is recorded as
-failed. A task that hangs is ended by its worker's death.
+again when all else is done, each with a worker to itself, and only one that has cost three workers, two of them alone,
+is recorded as failed. A task that hangs is ended by its worker's death.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, NamedTuple
 from uuid import uuid4
 
 from dask import delayed
-from distributed import CancelledError, Client, Future, as_completed, get_worker
+from distributed import CancelledError, Client, Future, as_completed
 from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
 from hgpscale._version import __version__
+from hgpscale.engine.calls import Calls, Extract, Raised, Read, Settled
 from hgpscale.engine.cluster import prepare_workers
-from hgpscale.engine.deadline import DEADLINE, ended_after
-from hgpscale.engine.events import Event, LesionSubmitted, Work, WorkerLost, WorkersCounted
-from hgpscale.engine.measure import Timed, extract_timed, read_timed
+from hgpscale.engine.deadline import DEADLINE
+from hgpscale.engine.events import Event, LesionSubmitted, WorkerLost
 from hgpscale.engine.tasks import LesionTask, ScanTask, extract_prepared, read_scan
 from hgpscale.engine.watch import Loss, losses_noticed
-from hgpscale.errors import EngineError, Failure, WorkerError
-from hgpscale.record import Record
+from hgpscale.engine.window import Window
+from hgpscale.errors import EngineError, Failure, SchedulerLostError, WorkerError
 from hgpscale.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-Read = Callable[[ScanTask, Settings], list[Any]]
-Extract = Callable[[Any, Settings], Record]
 Notify = Callable[[Event], None]
 
-_READ, _EXTRACT = "read", "extract"  # how the keys of the tasks begin
-_SCANS_PER_THREAD = 3  # one in work, one read ahead, one on its way
+_READ, _EXTRACT, _SCAN = "read", "extract", "scan"  # how the keys of the tasks begin
+_ANY = "any"  # in place of a worker's address
 _DEATHS_ALONE = 2  # that convict a task; one can be chance, such as the end of a job's time
-_RECOUNT_SECONDS = 5.0  # how often the scheduler is asked how many threads there are
 
 
 def ignore(event: Event) -> None:
     """Observe nothing."""
-
-
-class Settled(NamedTuple):
-    """What became of a lesion, and when and where; `work` is None where no task came to its end."""
-
-    record: Record
-    work: Work | None = None
 
 
 def stream_records(
@@ -78,8 +66,7 @@ def stream_records(
     scans, settings
         What to do.
     read, extract
-        What the two kinds of task call: ``read(scan, settings)`` returns a list with one item a lesion,
-        ``extract(item, settings)`` a record.
+        What tasks call, see `Calls`.
     deadline
         Seconds that a task may take, see `extract`.
     on_event
@@ -87,15 +74,17 @@ def stream_records(
 
     Raises
     ------
+    SchedulerLostError
+        The scheduler went away.
     EngineError
-        The scheduler went away, no worker is left, or the workers run another version of hgpscale.
+        No worker is left, or the workers run another version of hgpscale.
 
     """
     if client.status != "running":
         raise EngineError(f"the Dask client is {client.status}, expected a running one; connect it again")
     prepare_workers(client)
     with losses_noticed(client) as losses:
-        flow = _Flow(client, settings, read, extract, deadline, losses)
+        flow = _Flow(client, Calls(read, extract, settings, __version__, deadline), losses)
         for part in (flow.together(scans), flow.alone()):
             with closing(part):
                 for found in part:
@@ -107,11 +96,12 @@ def stream_records(
 
 @dataclass(frozen=True)
 class _Flight:
-    """One lesion's extraction task and the scan that it belongs to."""
+    """One task in flight whose result are records: of some lesions of a scan."""
 
     number: int  # of the scan, in this run
     scan: ScanTask
-    lesion: LesionTask
+    lesions: tuple[LesionTask, ...]
+    place: str = ""  # the worker that it has to itself; empty: it is one among others
 
 
 _Story = Generator[Settled | Event, None, None]
@@ -121,58 +111,47 @@ _Story = Generator[Settled | Event, None, None]
 class _Flow:
     """Keeps the workers fed, and settles what becomes of each task."""
 
-    def __init__(
-        self,
-        client: Client,
-        settings: Settings,
-        read: Read,
-        extract: Extract,
-        deadline: float | None,
-        losses: Callable[[], list[Loss]],
-    ) -> None:
-        self.client, self.settings, self.read, self.extract = client, settings, read, extract
-        self.deadline, self.losses = deadline, losses
+    def __init__(self, client: Client, calls: Calls, losses: Callable[[], list[Loss]]) -> None:
+        self.client, self.calls, self.losses = client, calls, losses
+        self.window = Window(client)
         self.events: deque[Event] = deque()  # that are to be told
         self.name = uuid4().hex[:8]  # keys must be new to the scheduler
         self.numbers = count()
-        self._read, self._extract = delayed(_read, pure=False), delayed(_extract, pure=False)
-        self.suspects: dict[tuple[int, LesionTask | None], list[_Flight]] = {}
+        self._read, self._extract, self._scan = (
+            delayed(call, pure=False) for call in (Calls.read_scan, Calls.extract_lesions, Calls.whole_scan)
+        )
+        self.suspects: list[ScanTask] = []  # of one lesion each
         self.deaths: Counter[tuple[str, str]] = Counter()  # of workers that had nothing but this row
-        self.workers = self.threads = 0
-        self.counted = float("-inf")
+        self.crowded: set[str] = set()  # workers that were lost with several rows, though each was to be alone
 
     def together(self, scans: Iterable[ScanTask]) -> _Story:
         """Yield the records of all lesions but the suspects, which are put aside."""
         return self._stream(scans, alone=False)
 
     def alone(self) -> _Story:
-        """Yield the suspects' records, each tried with nothing else of ours on the cluster."""
+        """Yield the suspects' records, each tried on a worker that has nothing else of ours."""
         while self.suspects:
-            suspects, self.suspects = self.suspects, {}
-            lesions = {key: tuple(flight.lesion for flight in flights) for key, flights in suspects.items()}
-            yield from self._stream(
-                [replace(flights[0].scan, lesions=lesions[key]) for key, flights in suspects.items()], alone=True
-            )
+            suspects, self.suspects = self.suspects, []
+            yield from self._stream(suspects, alone=True)
 
     def _stream(self, scans: Iterable[ScanTask], *, alone: bool) -> _Story:
         waiting, more = iter(scans), True
         flying: dict[Future, _Flight] = {}
-        left: Counter[int] = Counter()  # lesions in flight, by scan
+        left: Counter[int] = Counter()  # tasks in flight, by scan
         completed = as_completed(loop=self.client.loop)
         try:
             while more or flying:
-                room = max((1 if alone else self._window()) - len(left), 0)
+                self.events.extend(self.window.recounted())
+                places = self._places(flying) if alone else []
+                room = len(places) if alone else self.window.room(len(left))
                 next_ones = list(islice(waiting, room)) if more else []
                 more = more and len(next_ones) == room
                 if next_ones:
-                    started = self._submit(next_ones)
+                    started = self._submit_alone(next_ones, places) if alone else self._submit(next_ones)
                     flying |= started
                     left.update(flight.number for flight in started.values())
                     completed.update(list(started))
-                    self.events.extend(
-                        LesionSubmitted(flight.lesion.lesion, flight.lesion.segmentation, alone)
-                        for flight in started.values()
-                    )
+                    self._tell_submitted(started.values(), alone=alone)
                     del started  # no name may keep a future: its result would stay on the cluster
                 yield from self._told()
                 if not flying:  # the last window was just full, and there is no other
@@ -187,9 +166,8 @@ class _Flow:
                     if not left[flight.number]:
                         del left[flight.number]
                     # None is what `gather` returns for a task that has no result.
-                    settled = results[index] if results[index] is not None else self._settle(future, flight, alone)
-                    if settled is not None:
-                        yield settled
+                    found = self._failed(future, flight) if results[index] is None else results[index]
+                    yield from self._settled(found, flight)
                 del batch, future, results
         except (OSError, ClosedClientError) as error:
             raise self._scheduler_lost(str(error)) from error
@@ -197,35 +175,50 @@ class _Flow:
             if flying and self.client.status == "running":
                 self.client.cancel(list(flying))
 
-    def _window(self) -> int:
-        """Return how many scans may be in flight; clusters grow and shrink."""
-        now = time.monotonic()
-        if now - self.counted > _RECOUNT_SECONDS:
-            threads = self.client.nthreads()
-            known, self.counted = (self.workers, self.threads), now
-            self.workers, self.threads = len(threads), sum(threads.values())
-            if (self.workers, self.threads) != known:
-                self.events.append(WorkersCounted(self.workers, self.threads))
-        return _SCANS_PER_THREAD * max(1, self.threads)
-
-    def _submit(self, scans: list[ScanTask]) -> dict[Future, _Flight]:
+    def _submit(self, scans: list[ScanTask], place: str = "") -> dict[Future, _Flight]:
         """Start the tasks of `scans` and return those whose results are records.
 
         Read tasks are no futures of ours: the workers forget a scan when its last lesion is done.
         """
-        common = {"settings": self.settings, "version": __version__, "deadline": self.deadline}
-        flights: list[_Flight] = []
-        records = []
+        flights, records = [], []
         for scan in scans:
-            number = next(self.numbers)
-            items = self._read(scan, read=self.read, dask_key_name=(f"{_READ}-{self.name}", number), **common)
-            for index, lesion in enumerate(scan.lesions):
-                key = (f"{_EXTRACT}-{self.name}", number, index)
-                records.append(self._extract(items, index, extract=self.extract, dask_key_name=key, **common))
-                flights.append(_Flight(number, scan, lesion))
+            number, lesions = next(self.numbers), range(len(scan.lesions))
+            size = self.window.lesions_a_task
+            if len(lesions) <= size and not place:
+                records.append(self._scan(self.calls, scan, dask_key_name=(f"{_SCAN}-{self.name}", number)))
+                flights.append(_Flight(number, scan, scan.lesions))
+                continue
+            # Of one that is alone the key tells whether reading or extraction cost the worker.
+            timed = self._read(self.calls, scan, dask_key_name=(f"{_READ}-{self.name}", number))
+            for start in lesions[::size]:
+                some = lesions[start : start + size]
+                key = (f"{_EXTRACT}-{self.name}", number, start)
+                records.append(self._extract(self.calls, timed, some, dask_key_name=key))
+                flights.append(_Flight(number, scan, scan.lesions[start : start + size], place))
+        # That worker may be gone when the task gets there: then any will do.
+        where = {"workers": [place], "allow_other_workers": True} if place not in ("", _ANY) else {}
         # Earlier scans go first, within one submission and between them: lesions before more images.
-        futures = self.client.compute(records, fifo_timeout=0, optimize_graph=False)
+        futures = self.client.compute(records, fifo_timeout=0, optimize_graph=False, **where)
         return dict(zip(futures, flights, strict=True))
+
+    def _places(self, flying: Mapping[Future, _Flight]) -> list[str]:
+        """Return the workers that have none of `flying`; where there is none at all, the next that comes will do."""
+        free = self.window.free({flight.place for flight in flying.values()})
+        return free if free or flying else [_ANY]
+
+    def _submit_alone(self, scans: list[ScanTask], places: Sequence[str]) -> dict[Future, _Flight]:
+        """Start each scan on a worker of its own."""
+        started: dict[Future, _Flight] = {}
+        for scan, place in zip(scans, places, strict=False):
+            started |= self._submit([scan], place)
+        return started
+
+    def _tell_submitted(self, flights: Iterable[_Flight], *, alone: bool) -> None:
+        self.events.extend(
+            LesionSubmitted(lesion.lesion, lesion.segmentation, alone)
+            for flight in flights
+            for lesion in flight.lesions
+        )
 
     def _told(self) -> Iterator[Event]:
         while self.events:
@@ -235,49 +228,64 @@ class _Flow:
         """Note the workers that were lost, and which lesions they had."""
         for loss in self.losses():
             scans = {key[1] for key in loss.keys if key[0] == f"{_READ}-{self.name}"}
-            lesions = tuple(
-                (flight.lesion.lesion, flight.lesion.segmentation)
-                for future, flight in flying.items()
-                if future.key in loss.keys or flight.number in scans
-            )
-            self.events.append(WorkerLost(loss.address, loss.when, lesions))
+            had = [flight for future, flight in flying.items() if future.key in loss.keys or flight.number in scans]
+            rows = tuple((lesion.lesion, lesion.segmentation) for flight in had for lesion in flight.lesions)
+            self.events.append(WorkerLost(loss.address, loss.when, rows))
+            self.window.lost(loss.address)
+            if len(had) > 1:
+                self.crowded.add(loss.address)
 
-    def _settle(self, future: Future, flight: _Flight, alone: bool) -> Settled | None:
-        """Return the failed record of a task without a result, or None where it will be tried again alone."""
+    def _settled(self, found: Sequence[Settled | Raised], flight: _Flight) -> Iterator[Settled]:
+        """Yield what became of a flight's lesions, and learn from it."""
+        for lesion, one in zip(flight.lesions, found, strict=False):  # of suspects nothing was found
+            if isinstance(one, Raised):
+                yield self._in_program(lesion, one)
+                continue
+            if one.work is not None:
+                whole = len(flight.lesions) == len(flight.scan.lesions) and not flight.place
+                self.window.learn(one.work.extract_seconds, 0 if whole else one.work.crop * len(flight.scan.lesions))
+            yield one
+
+    def _failed(self, future: Future, flight: _Flight) -> list[Settled | Raised]:
+        """Return the failed records of a task without a result; none where it will be tried again alone."""
         if future.cancelled():
-            return self._lost(flight, alone, self._cancelled(future), in_read=False)
+            return self._lost(flight, self._cancelled(future))
         error = future.exception()
         match error:
             case KilledWorker():
                 in_read = str(error.task[0]).startswith(_READ)
                 doing = f"read {flight.scan.image}" if in_read else "computed this lesion"
-                late = "" if self.deadline is None else f", took longer than the deadline of {self.deadline:g} s"
+                deadline = self.calls.deadline
+                late = "" if deadline is None else f", took longer than the deadline of {deadline:g} s"
                 reason = (
                     f"three worker processes died while they {doing}, two with nothing else to do: they ran out of "
                     f"memory{late} or crashed in a library; give each worker more memory or look at the workers' log"
                 )
-                return self._lost(flight, alone, reason, in_read=in_read)
+                return self._lost(flight, reason, error.last_worker.address)
             case EngineError():
                 raise error
             case NoWorkerError() | NoValidWorkerError():
                 raise EngineError(f"no worker is left to run the tasks: {error}") from error
             case ImportError():
                 raise EngineError(f"a worker cannot import what it needs: {error}; install hgpscale there") from error
-        reason = f"unexpected {type(error).__name__}: {error}; this is an error in the program, see the log"
-        row = flight.lesion.lesion, flight.lesion.segmentation
-        logger.error("lesion %s, segmentation %s: %s", *row, reason, exc_info=(type(error), error, future.traceback()))
-        return Settled(flight.lesion.failed(Failure("run", " ".join(reason.split())), self.settings))
+        return [Raised.of(error, future.traceback())] * len(flight.lesions)
 
-    def _lost(self, flight: _Flight, alone: bool, reason: str, *, in_read: bool) -> Settled | None:
-        """Convict a task that was lost too often while it ran alone; put any other aside to be tried alone."""
-        if alone and (in_read or len(flight.scan.lesions) == 1):
-            row = flight.lesion.lesion, flight.lesion.segmentation
+    def _in_program(self, lesion: LesionTask, error: Raised) -> Settled:
+        """Return the failed record of a lesion whose task met an error in the program."""
+        reason = f"unexpected {error.kind}: {error.message}; this is an error in the program, see the log"
+        logger.error("lesion %s, segmentation %s: %s\n%s", lesion.lesion, lesion.segmentation, reason, error.trace)
+        return Settled(lesion.failed(Failure("run", " ".join(reason.split())), self.calls.settings))
+
+    def _lost(self, flight: _Flight, reason: str, worker: str = "") -> list[Settled | Raised]:
+        """Convict a lesion that was lost too often while it was alone; put all others aside to be tried alone."""
+        if flight.place and worker not in self.crowded:
+            (lesion,) = flight.lesions
+            row = lesion.lesion, lesion.segmentation
             self.deaths[row] += 1
             if self.deaths[row] >= _DEATHS_ALONE:
-                return Settled(flight.lesion.failed(Failure(WorkerError.stage, reason), self.settings))
-        # Lesions whose read task was lost stay one scan: it is read once more for all of them.
-        self.suspects.setdefault((flight.number, None if in_read else flight.lesion), []).append(flight)
-        return None
+                return [Settled(lesion.failed(Failure(WorkerError.stage, reason), self.calls.settings))]
+        self.suspects += [flight.scan.only(lesion) for lesion in flight.lesions]
+        return []
 
     def _cancelled(self, future: Future) -> str:
         """Say why somebody else took the task away; raise where that was the loss of the scheduler."""
@@ -290,35 +298,8 @@ class _Flow:
             return f"the task was taken off the cluster three times: {reason}"
         raise AssertionError(f"{future} is cancelled but has a result")
 
-    def _scheduler_lost(self, reason: str) -> EngineError:
-        return EngineError(
+    def _scheduler_lost(self, reason: str) -> SchedulerLostError:
+        return SchedulerLostError(
             f"lost the Dask scheduler: {' '.join(reason.split())}; what had arrived is in the cube, run the same "
             "command again to go on"
-        )
-
-
-def _read(scan: ScanTask, *, read: Read, settings: Settings, version: str, deadline: float | None) -> Timed:
-    _check_version(version)
-    with ended_after(_enforceable(deadline)):
-        return read_timed(lambda: read(scan, settings))
-
-
-def _extract(
-    scan: Timed, index: int, *, extract: Extract, settings: Settings, version: str, deadline: float | None
-) -> Settled:
-    _check_version(version)
-    with ended_after(_enforceable(deadline)):
-        return Settled(*extract_timed(lambda: extract(scan.items[index], settings), scan))
-
-
-def _enforceable(deadline: float | None) -> float | None:
-    """Return the deadline where a nanny will start another process; one without may be the caller's own."""
-    return deadline if get_worker().nanny is not None else None
-
-
-def _check_version(version: str) -> None:
-    # In the task, not once at the start: workers of a batch system come later, some from another environment.
-    if version != __version__:
-        raise EngineError(
-            f"a worker runs hgpscale {__version__}, this process {version}: install the same version on both"
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Protocol, Self
 
-from hgpscale.engine.events import ClusterReady, Event, LesionDone, RowFailure, RunFinished, RunStarted
+from hgpscale.engine.events import ClusterReady, Event, LesionDone, RowFailure, RunFinished, RunStarted, SchedulerLost
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,6 +78,8 @@ class ProgressBar:
                 self._progress.reset(self._task, total=total, completed=total - pending, visible=True)
             case ClusterReady(_, dashboard) if dashboard:
                 self._progress.console.print(f"dashboard: {dashboard}", markup=False, highlight=False, soft_wrap=True)
+            case SchedulerLost():
+                self._progress.console.print(waiting(event), markup=False, highlight=False, soft_wrap=True)
             case LesionDone():
                 for row in failures(event):
                     self._progress.console.print(str(row), markup=False, highlight=False, soft_wrap=True)
@@ -114,6 +116,8 @@ class PlainLines:
                 self._began = self._shown = now
             case ClusterReady(_, dashboard) if dashboard:
                 self._print(f"dashboard: {dashboard}")
+            case SchedulerLost():
+                self._print(waiting(event))
             case LesionDone():
                 self._done += 1
                 self._failed += event.failed is not None
@@ -141,6 +145,11 @@ class PlainLines:
 def failures(event: LesionDone) -> list[RowFailure]:
     """Return all that went wrong with the row."""
     return [event.failed] if event.failed else list(event.partial)
+
+
+def waiting(event: SchedulerLost) -> str:
+    """Return what is told while a scheduler is waited for."""
+    return f"lost the Dask scheduler at {event.scheduler}: waiting up to {duration(event.seconds)} for it to come back"
 
 
 def duration(seconds: float) -> str:

@@ -6,9 +6,10 @@ What goes wrong with one lesion is inside its record; how a worker's death becom
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from distributed.scheduler import KilledWorker
 from hgpscale.cohort import file_digest, image_bytes, read_manifest
 from hgpscale.cube import CubeWriter
 from hgpscale.cube.schema import LESION_CHUNK
+from hgpscale.engine.calls import Settled
 from hgpscale.engine.cluster import (
     ClusterFile,
     check_not_importing,
@@ -27,6 +29,7 @@ from hgpscale.engine.cluster import (
     open_client,
     read_cluster,
 )
+from hgpscale.engine.connection import RETURN_SECONDS, Connection
 from hgpscale.engine.deadline import DEADLINE
 from hgpscale.engine.events import (
     ClusterReady,
@@ -35,12 +38,13 @@ from hgpscale.engine.events import (
     RowFailure,
     RunFinished,
     RunStarted,
+    SchedulerLost,
     Summary,
 )
 from hgpscale.engine.flow import Notify, ignore, stream_records
 from hgpscale.engine.plan import Row, biggest_first, changed_files, changed_surroundings, lesions_added, plan
 from hgpscale.engine.watch import dashboard_link
-from hgpscale.errors import EngineError, Failure, ImageError, SettingsError
+from hgpscale.errors import EngineError, Failure, ImageError, SchedulerLostError, SettingsError
 from hgpscale.filters import require_packages
 from hgpscale.record import Record
 from hgpscale.settings import Settings
@@ -49,6 +53,8 @@ if TYPE_CHECKING:
     from hgpscale.cohort.manifest import Cohort
 
 __all__ = ["Summary", "extract"]
+
+Digests = Mapping[Row, tuple[str, str, str]]
 
 _FILES_AT_A_TIME = 1000  # whose digests are asked for at once
 _BEFORE = Failure("features", "some failed in an earlier run and were not tried again; --retry-failed does that")
@@ -87,11 +93,12 @@ def extract(
         Run on this Dask client's cluster and leave it open.
     workers
         Number of worker processes to start on this machine, where none of `client`, `scheduler` and `cluster` is
-        given; None: one a core.
+        given; None: one a core, but no more than one a GiB of memory.
     scheduler
-        Address of a running Dask scheduler, such as ``tcp://10.0.0.1:8786``.
+        Address of a running Dask scheduler, such as ``tcp://10.0.0.1:8786``. Where it is lost, it is waited for.
     cluster
-        Path of a file that names a cluster (SLURM, PBS, LSF, Kubernetes) and how many workers it shall start there.
+        Path of a file that names a cluster (SLURM, PBS, LSF, Kubernetes) and how many workers it shall start there;
+        ``local``: this machine, as without it.
     retry_failed
         Try again what failed in an earlier run.
     update
@@ -122,6 +129,8 @@ def extract(
 
     """
     check_not_importing()
+    if cluster is not None and str(cluster) == "local":
+        cluster = None
     if sum(choice is not None for choice in (client, workers, scheduler, cluster)) > 1:
         raise SettingsError("give one of client, workers, scheduler and cluster, not several: each says where to run")
     named = None if cluster is None else read_cluster(cluster)
@@ -129,23 +138,13 @@ def extract(
     chosen = Settings.of(settings)
     require_packages(chosen)
     rows = read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort
-    began, write_seconds = time.monotonic(), 0.0
+    began = time.monotonic()
     opened = CubeWriter.open(cube, rows, chosen, update=update, retry_failed=retry_failed, break_lock=break_lock)
-    with closing(opened) as writer, ExitStack() as stack:
-        connected: Client | None = None
+    place = Connection(partial(_cluster, client, workers, scheduler, named), returns=scheduler is not None)
+    with closing(opened) as writer, place:
         notes = writer.notes
         if update and (known := writer.digests()):
-            connected = stack.enter_context(_cluster(client, workers, scheduler, named))
-            now = _digests(connected, rows, known)
-            changed = changed_files(rows, known, now)
-            elsewhere = changed_surroundings(rows, known, now) - changed.keys()
-            # Rows without numbers first: after a kill in between the others tell again that the file changed.
-            writer.reset(changed.keys() - known.keys())
-            writer.reset(changed)
-            writer.reset(elsewhere)
-            notes += tuple(f"{file}: changed, computed anew" for file in sorted(set(chain(*changed.values()))))
-            if elsewhere:
-                notes += (f"{len(elsewhere)} rows computed anew: their liver mask or other lesions are other ones now",)
+            notes += _reset_changed(writer, rows, known, _digests(place.client(), rows, known))
         elif writer.settings is not None and writer.settings.reach:
             notes += tuple(
                 f"{image}: {', '.join(lesions)}: new beside lesions whose regions were bounded without; run with "
@@ -155,31 +154,67 @@ def extract(
         missing = sum(map(len, writer.missing.values()))
         tally = _Tally(cube, len(rows.rows), set(writer.missing), writer.failed(), missing)
         notify(RunStarted(tally.total, tally.pending, missing, notes, rows.source, str(cube)))
-        if missing:
-            assert writer.settings is not None, "a cube that takes records of scans has settings"
-            planned = plan(rows, writer.missing, writer.digests(), writer.settings)
-            scans = biggest_first(planned, image_bytes, LESION_CHUNK)
-            if connected is None:
-                connected = stack.enter_context(_cluster(client, workers, scheduler, named))
-            notify(ClusterReady(connected.scheduler.address, dashboard_link(connected)))
-            # The writer is left first, whatever happens: what has arrived is kept before the workers are stopped.
-            with writer, interrupts_remembered() as check_interrupt:
-                for record, work in stream_records(
-                    connected, scans, writer.settings, deadline=deadline, on_event=notify
-                ):
-                    had_numbers = writer.has_numbers((record.lesion, record.segmentation))
-                    before = time.perf_counter()
-                    writer.add(record)
-                    seconds = time.perf_counter() - before
-                    write_seconds += seconds
-                    done = tally.add(record, had_numbers=had_numbers)
-                    notify(replace(done, vectors=len(record.values), work=work, write_seconds=seconds))
-                    check_interrupt()
-                before = time.perf_counter()
-            write_seconds += time.perf_counter() - before  # the last block
+        write_seconds = _fill(writer, rows, tally, place, deadline, notify) if missing else 0.0
     summary = tally.summary(time.monotonic() - began)
     notify(RunFinished(summary, write_seconds))
     return summary
+
+
+def _reset_changed(writer: CubeWriter, cohort: Cohort, known: Digests, now: Mapping[str, str]) -> tuple[str, ...]:
+    """Make pending what was made of other files than now; say what it is."""
+    changed = changed_files(cohort, known, now)
+    elsewhere = changed_surroundings(cohort, known, now) - changed.keys()
+    # Rows without numbers first: after a kill in between the others tell again that the file changed.
+    writer.reset(changed.keys() - known.keys())
+    writer.reset(changed)
+    writer.reset(elsewhere)
+    notes = tuple(f"{file}: changed, computed anew" for file in sorted(set(chain(*changed.values()))))
+    if elsewhere:
+        notes += (f"{len(elsewhere)} rows computed anew: their liver mask or other lesions are other ones now",)
+    return notes
+
+
+def _fill(
+    writer: CubeWriter, cohort: Cohort, tally: _Tally, place: Connection, deadline: float | None, notify: Notify
+) -> float:
+    """Compute what the cube lacks and store it; return the seconds that storing took in this process."""
+    write_seconds = 0.0
+    # The writer is left first, whatever happens: what has arrived is kept before the workers are stopped.
+    with writer, interrupts_remembered() as check_interrupt:
+        for record, work in _settled(writer, cohort, place, deadline, notify):
+            had_numbers = writer.has_numbers((record.lesion, record.segmentation))
+            before = time.perf_counter()
+            writer.add(record)
+            seconds = time.perf_counter() - before
+            write_seconds += seconds
+            done = tally.add(record, had_numbers=had_numbers)
+            notify(replace(done, vectors=len(record.values), work=work, write_seconds=seconds))
+            check_interrupt()
+        before = time.perf_counter()
+    return write_seconds + time.perf_counter() - before  # the last block
+
+
+def _settled(
+    writer: CubeWriter, cohort: Cohort, place: Connection, deadline: float | None, notify: Notify
+) -> Generator[Settled, None, None]:
+    """Yield the record of each row that the cube lacks; where the scheduler is lost and comes back, of those left."""
+    assert writer.settings is not None, "a cube that takes records of scans has settings"
+    connected = place.client()
+    while True:
+        address = connected.scheduler.address
+        notify(ClusterReady(address, dashboard_link(connected)))
+        planned = plan(cohort, writer.missing, writer.digests(), writer.settings)
+        scans = biggest_first(planned, image_bytes, LESION_CHUNK)
+        try:
+            yield from stream_records(connected, scans, writer.settings, deadline=deadline, on_event=notify)
+        except SchedulerLostError as error:
+            if not place.returns:
+                raise
+            writer.flush()  # what is stored is missing no more
+            notify(SchedulerLost(address, str(error), RETURN_SECONDS))
+            connected = place.again(error)
+        else:
+            return
 
 
 def _digests(client: Client, cohort: Cohort, rows: Collection[tuple[str, str]]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from hgpscale.engine.events import (
     LesionSubmitted,
     RunFinished,
     RunStarted,
+    SchedulerLost,
     WorkerLost,
     WorkersCounted,
 )
@@ -141,6 +142,8 @@ def line(event: Event) -> tuple[str, dict[str, Any]]:
                 "when": moment(event.when),
                 "lesions": [list(row) for row in event.lesions],
             }
+        case SchedulerLost():
+            return "scheduler_lost", {"scheduler": event.scheduler, "reason": event.reason, "seconds": event.seconds}
         case RunFinished(summary, write_seconds):
             return "run_finished", {
                 "done": summary.done,

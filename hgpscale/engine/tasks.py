@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from hgpscale.catalog import LESION
@@ -101,6 +101,11 @@ class ScanTask:
     image_digest: str = ""
     others: tuple[Outline, ...] = ()
 
+    def only(self, lesion: LesionTask) -> ScanTask:
+        """Return the task of one of the lesions; the regions around it keep out of the rest as before."""
+        rest = tuple(other.outline() for other in self.lesions if other is not lesion)
+        return replace(self, lesions=(lesion,), others=self.others + rest)
+
 
 @dataclass(frozen=True)
 class PreparedLesion:
@@ -130,6 +135,10 @@ class PreparedLesion:
     image_name: str
     surroundings_digest: str = ""
     unbounded: Failure | None = None
+
+    def __sizeof__(self) -> int:
+        """Return bytes, voxels included, by which Dask decides where tasks go and what is spilled to the disk."""
+        return object.__sizeof__(self) + self.cut.nbytes
 
 
 def read_scan(scan: ScanTask, settings: Settings) -> list[PreparedLesion | Record]:

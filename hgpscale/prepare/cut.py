@@ -110,6 +110,13 @@ class Cut(NamedTuple):
     image: Volume
     scan: ScanStatistics | None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the voxels."""
+        ground = self.plan.ground
+        blocked = 0 if ground is None else ground.blocked.nbytes
+        return int(self.plan.roi.array.nbytes + self.image.array.nbytes + blocked)
+
 
 def plan(
     image: Geometry,

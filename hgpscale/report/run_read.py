@@ -126,6 +126,7 @@ class Run:
     names: dict[str, str] = field(default_factory=dict)
     losses: list[LossSeen] = field(default_factory=list)
     lost: int = 0
+    schedulers_lost: int = 0
 
     @property
     def settled(self) -> int:
@@ -326,6 +327,10 @@ def _lost(run: Run, line: _Fields, seconds: float) -> None:
         run.losses.append(LossSeen(when, name, tuple(lesions[:_EXAMPLES]), len(lesions)))
 
 
+def _scheduler_lost(run: Run, line: _Fields, seconds: float) -> None:
+    run.schedulers_lost += 1
+
+
 def _finished(run: Run, line: _Fields, seconds: float) -> None:
     run.write = line.number("write_seconds")
     run.finished = True
@@ -341,6 +346,7 @@ _EVENTS: dict[str, Callable[[Run, _Fields, float], None]] = {
     "workers_counted": _counted,
     "lesion_done": _done,
     "worker_lost": _lost,
+    "scheduler_lost": _scheduler_lost,
     "run_finished": _finished,
     "run_stopped": _stopped,
 }

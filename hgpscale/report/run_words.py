@@ -70,6 +70,8 @@ def summary(run: Run) -> list[str]:
     if run.lost:
         again = f"; {count_of(run.again, 'lesion')} that they had been given {_were(run.again)} tried again, alone"
         told.append(f"{count_of(run.lost, 'worker')} {_were(run.lost)} lost{again if run.again else ''}.")
+    if run.schedulers_lost:
+        told.append(f"The scheduler was lost {count_of(run.schedulers_lost, 'time')} and waited for.")
     return told
 
 

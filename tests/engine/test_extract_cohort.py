@@ -18,7 +18,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from hgpscale.cube import CubeWriter, status
-from hgpscale.engine import run
+from hgpscale.engine import connection, run
 from hgpscale.engine.cluster import local_client
 from hgpscale.engine.events import (
     ClusterReady,
@@ -27,11 +27,20 @@ from hgpscale.engine.events import (
     LesionSubmitted,
     RunFinished,
     RunStarted,
+    SchedulerLost,
     WorkersCounted,
 )
 from hgpscale.engine.flow import stream_records
 from hgpscale.engine.run import extract
-from hgpscale.errors import CubeError, CubeWriteError, EngineError, Failure, ManifestError, SettingsError
+from hgpscale.errors import (
+    CubeError,
+    CubeWriteError,
+    EngineError,
+    Failure,
+    ManifestError,
+    SchedulerLostError,
+    SettingsError,
+)
 from hgpscale.record import Record
 from hgpscale.settings import Settings
 
@@ -208,39 +217,100 @@ def test_no_worker_left_is_said(tmp_path: Path) -> None:
 
 
 CLUSTER = """
-import time
-from hgpscale.engine.cluster import local_client
-with local_client(1) as client:
-    print(client.scheduler.address, flush=True)
-    time.sleep(600)
+import sys, time
+from distributed import Client, LocalCluster
+if __name__ == "__main__":
+    options = {"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(scheduler_port=int(sys.argv[1]), **options) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        time.sleep(600)
 """
 
 
-def test_lost_scheduler_is_an_engine_error_and_nothing_that_arrived_is_lost(
-    fakes: None, manifest: Path, cube: Path, tmp_path: Path
+class Elsewhere:
+    """A scheduler with a worker, both another process, which can be killed and started at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "cluster.py").write_text(CLUSTER)
+        self.command = [sys.executable, str(folder / "cluster.py")]
+        self.port = "0"
+        self.start()
+
+    def start(self) -> None:
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+        self.process = subprocess.Popen([*self.command, self.port], stdout=subprocess.PIPE, text=True, env=environment)
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().strip()
+        self.port = self.address.rpartition(":")[2]
+
+    def end(self, how: signal.Signals = signal.SIGKILL) -> None:
+        self.process.send_signal(how)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Elsewhere]:
+    cluster = Elsewhere(tmp_path)
+    yield cluster
+    cluster.end()
+
+
+SLOW = {f"read s{number}": {1: "slow"} for number in range(4)}
+
+
+def test_a_scheduler_that_is_lost_for_good_ends_the_run_and_nothing_that_arrived_is_lost(
+    fakes: None, manifest: Path, cube: Path, tmp_path: Path, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fault_table.Cohort(tmp_path, LESIONS_A_SCAN, {f"read s{number}": {1: "slow"} for number in range(4)})
-    seen = []
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    with subprocess.Popen([sys.executable, "-c", CLUSTER], stdout=subprocess.PIPE, text=True, env=environment) as other:
-        assert other.stdout is not None
-        address = other.stdout.readline().strip()
+    fault_table.Cohort(tmp_path, LESIONS_A_SCAN, SLOW)
+    monkeypatch.setattr(connection, "RETURN_SECONDS", 0.5)
+    events: list[Event] = []
 
-        def kill(event: Event) -> None:
-            seen.append(isinstance(event, LesionDone))
-            if seen[-1] and sum(seen) == 2:
-                other.send_signal(signal.SIGKILL)
+    def kill(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, LesionDone) and sum(isinstance(one, LesionDone) for one in events) == 2:
+            elsewhere.end()
 
-        with pytest.raises(EngineError, match="lost the Dask scheduler"):
-            extract(manifest, cube, scheduler=address, on_event=kill)
+    with pytest.raises(SchedulerLostError, match="lost the Dask scheduler"):
+        extract(manifest, cube, scheduler=elsewhere.address, on_event=kill)
+    assert isinstance(events[-1], SchedulerLost)
     assert 2 <= status(cube).done < 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended in order"])
+def test_a_scheduler_that_comes_back_gets_what_is_missing_and_nothing_else(
+    fakes: None, manifest: Path, cube: Path, tmp_path: Path, elsewhere: Elsewhere, how: signal.Signals
+) -> None:
+    cohort = fault_table.Cohort(tmp_path, LESIONS_A_SCAN, SLOW)
+    done: list[LesionDone] = []
+    lost: list[SchedulerLost] = []
+
+    def restart(event: Event) -> None:
+        if isinstance(event, LesionDone):
+            done.append(event)
+            if len(done) == 2:
+                elsewhere.end(how)
+        if isinstance(event, SchedulerLost):
+            lost.append(event)
+            elsewhere.start()
+
+    summary = extract(manifest, cube, scheduler=elsewhere.address, on_event=restart)
+    assert (summary.ok, summary.done, status(cube).done) == (True, 6, 6)
+    assert [event.scheduler for event in lost] == [elsewhere.address]
+    # One worker: what it was at, one scan of at most two lesions, is done again, and what arrived is not.
+    extractions = {task[8:]: count for task, count in cohort.calls.items() if task.startswith("extract")}
+    assert sorted(event.lesion for event in done) == sorted(extractions)
+    assert sum(extractions.values()) <= 6 + 2
+    assert all(extractions[event.lesion] == 1 for event in done[:2])
 
 
 DRIVER = """
 import sys
 from functools import partial
 import fault_table
-from hgpscale.engine import run
+from hgpscale.engine import connection, run
 run.stream_records = partial(run.stream_records, read=fault_table.read, extract=fault_table.extract)
 run.extract(sys.argv[1], sys.argv[2], workers=2, on_event=lambda event: print(type(event).__name__, flush=True))
 """

@@ -12,10 +12,14 @@ from distributed import Client
 from reference import reference_features
 
 from hgpscale import extract_lesion
+from hgpscale.cohort import read_manifest
+from hgpscale.contents import Contents
 from hgpscale.cube import export, open_cube
 from hgpscale.engine.cluster import local_client
 from hgpscale.engine.events import RunStarted, Summary
+from hgpscale.engine.plan import plan
 from hgpscale.engine.run import extract
+from hgpscale.engine.tasks import extract_prepared, read_scan
 from hgpscale.prepare.regions import region_masks
 from hgpscale.settings import Settings
 
@@ -74,6 +78,23 @@ def run(study: Path, client: Client, settings: Any, lesions: str = "one two", **
 def spacing_of(study: Path) -> tuple[float, float, float]:
     z, y, x = reversed(sitk.ReadImage(str(study / "ct.nii.gz")).GetSpacing())
     return z, y, x
+
+
+def test_a_lesion_that_is_tried_alone_is_bounded_by_the_others_all_the_same(study: Path) -> None:
+    settings = Settings.of(parameters())
+    cohort = read_manifest(manifest(study))
+    wanted = {(row.lesion, row.segmentation): Contents.of(settings).keys for row in cohort.rows}
+    (task,) = plan(cohort, wanted, {}, settings)
+    together = [extract_prepared(item, settings) for item in read_scan(task, settings)]
+    alone = [
+        extract_prepared(item, settings) for lesion in task.lesions for item in read_scan(task.only(lesion), settings)
+    ]
+    assert [record.failure for record in together] == [None, None]
+    for one, other in zip(together, alone, strict=True):
+        assert one.lesion == other.lesion
+        assert one.surroundings_digest == other.surroundings_digest != ""
+        assert one.values.keys() == other.values.keys()
+        assert all(np.array_equal(one.values[key], other.values[key]) for key in one.values)
 
 
 def test_regions_land_in_the_cube_with_the_numbers_of_their_own_masks(study: Path, client: Client) -> None:

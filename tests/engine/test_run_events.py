@@ -18,10 +18,11 @@ import pytest
 from distributed import Client, LocalCluster
 
 from hgpscale.engine import run
+from hgpscale.engine.calls import Settled
 from hgpscale.engine.cluster import local_client
-from hgpscale.engine.events import ClusterReady, Event, LesionDone, LesionSubmitted, Work, WorkerLost, WorkersCounted
-from hgpscale.engine.flow import Settled, stream_records
-from hgpscale.engine.measure import Timed, extract_timed
+from hgpscale.engine.events import ClusterReady, Event, LesionDone, LesionSubmitted, WorkerLost, WorkersCounted
+from hgpscale.engine.flow import stream_records
+from hgpscale.engine.measure import memory
 from hgpscale.engine.run import extract
 from hgpscale.engine.watch import dashboard_link
 from hgpscale.settings import Settings
@@ -134,22 +135,18 @@ def test_a_lesion_without_an_end_has_no_work(client: Client, tmp_path: Path) -> 
     assert settled.work is None
 
 
-def _greedy(size: int) -> tuple[Work, Work, int]:
-    def grow() -> int:
-        return int(np.ones(size, np.uint8)[-1])
-
-    scan = Timed([None], 0.0, "")
-    first = extract_timed(int, scan)[1]
-    second = extract_timed(grow, scan)[1]
-    return first, second, psutil.Process().memory_info().rss
+def _greedy(size: int) -> tuple[tuple[int, int], tuple[int, int], int]:
+    first = memory()
+    assert np.ones(size, np.uint8)[-1]
+    return first, memory(), psutil.Process().memory_info().rss
 
 
 def test_the_peak_remembers_what_was_given_back(client: Client) -> None:
     size = 300 << 20
-    first, second, now = client.submit(_greedy, size, pure=False).result()
+    (before, _), (after, peak), now = client.submit(_greedy, size, pure=False).result()
     # Less a little: pages that stood empty before are used again.
-    assert second.peak - first.memory >= 0.9 * size
-    assert abs(second.memory - now) < size / 10
+    assert peak - before >= 0.9 * size
+    assert abs(after - now) < size / 10
 
 
 def test_vectors_are_counted(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

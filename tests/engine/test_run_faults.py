@@ -3,6 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import pytest
 from distributed import Client, Future
 
 from hgpscale.engine import flow
+from hgpscale.engine.calls import Settled
 from hgpscale.engine.cluster import local_client
-from hgpscale.engine.events import Event
-from hgpscale.engine.flow import Settled, stream_records
+from hgpscale.engine.events import Event, LesionSubmitted
+from hgpscale.engine.flow import stream_records
 from hgpscale.engine.tasks import ScanTask
+from hgpscale.engine.window import SCANS_PER_THREAD
 from hgpscale.errors import EngineError, Failure
 from hgpscale.settings import Settings
 
@@ -119,8 +123,13 @@ def test_the_innocent_are_not_failed_with_the_guilty(client: Client, tmp_path: P
     cohort = fault_table.Cohort(tmp_path, [1, 2, 1, 1, 3, 1, 2, 1, 1, 1], faults)
     failures = {lesion: failure.stage for lesion, failure in outcome(client, cohort).items() if failure}
     assert failures == {"s1-0": "worker", "s4-2": "worker", "s6-0": "worker", "s6-1": "worker", "s8-0": "run"}
-    assert cohort.calls["extract s1-0"] <= 4
-    assert cohort.calls["read s6"] <= 4
+    extractions = {task[8:]: count for task, count in cohort.calls.items() if task.startswith("extract")}
+    # Two of the three workers died alone; the first may have died of something else before the task began there.
+    assert all(extractions[lesion] in (2, 3) for lesion in ("s1-0", "s4-2"))
+    # Others are done again where they were with the guilty one: in its task, or done and not handed over yet.
+    assert max(count for lesion, count in extractions.items() if lesion not in failures) <= 2
+    assert extractions.keys() == set(cohort.lesions) - {"s6-0", "s6-1"}
+    assert cohort.calls["read s6"] in (2 * 2, 1 + 2 * 2)  # of each lesion's mask alone it is not known yet
 
 
 def test_a_bug_in_a_task_is_logged_with_its_traceback(
@@ -135,7 +144,7 @@ def test_a_bug_in_a_task_is_logged_with_its_traceback(
 def test_scans_in_flight_are_bounded_while_the_driver_is_busy(client: Client, tmp_path: Path) -> None:
     cohort = fault_table.Cohort(tmp_path, [2] * 40)
     client.wait_for_workers(WORKERS)  # those that other tests have killed come back
-    window = flow._SCANS_PER_THREAD * WORKERS
+    window = SCANS_PER_THREAD * WORKERS
     records = stream(client, cohort)
     next(records)
     eventually(lambda: _reads(cohort) == window)
@@ -156,7 +165,7 @@ def test_scans_are_planned_no_sooner_than_there_is_room_for_them(client: Client,
     tasks: Any = {"read": fault_table.read, "extract": fault_table.extract}
     records = stream_records(client, planned(), SETTINGS, **tasks)
     next(records)
-    assert len(taken) <= 2 * flow._SCANS_PER_THREAD * WORKERS
+    assert len(taken) <= 2 * SCANS_PER_THREAD * WORKERS
     assert len(list(records)) == 39
 
 
@@ -181,12 +190,21 @@ def test_leaving_early_takes_the_tasks_off_the_cluster(client: Client, tmp_path:
 
 def test_tasks_that_somebody_cancels_are_done_all_the_same(client: Client, tmp_path: Path) -> None:
     cohort = fault_table.Cohort(tmp_path, [1] * 8, {f"extract s{number}-0": {1: "slow"} for number in range(8)})
-    records = stream(client, cohort)
-    first = next(records).record
+    events: list[Event] = []
+    records = stream(client, cohort, events.append)
+    first = next(records)
     client.cancel([Future(key, client) for key in list(client.futures)], force=True)
-    rest = [settled.record for settled in records]
-    assert sorted(record.lesion for record in [first, *rest]) == sorted(cohort.lesions)
-    assert not any(record.failure for record in [first, *rest])
+    rest = list(records)
+    assert sorted(one.record.lesion for one in [first, *rest]) == sorted(cohort.lesions)
+    assert not any(one.record.failure for one in [first, *rest])
+    # All but those that were through are suspects now: tried one a worker, but on all workers at once.
+    alone = [event.lesion for event in events if isinstance(event, LesionSubmitted) and event.alone]
+    works = [one.work for one in rest if one.record.lesion in alone and one.work]
+    assert len({work.address for work in works}) == WORKERS
+    assert any(later.start < earlier.end for earlier, later in pairwise(sorted(works, key=attrgetter("start"))))
+    for address in {work.address for work in works}:
+        its = [work for work in works if work.address == address]
+        assert all(earlier.end <= later.start for earlier, later in pairwise(sorted(its, key=attrgetter("start"))))
 
 
 def test_worker_of_another_version_stops_the_run(

@@ -25,6 +25,7 @@ from hgpscale.engine.events import (
     LesionSubmitted,
     RunFinished,
     RunStarted,
+    SchedulerLost,
     Summary,
     Work,
     WorkerLost,
@@ -76,10 +77,12 @@ def test_a_line_describes_itself(tmp_path: Path) -> None:
 
 def test_the_log_counts_what_the_table_of_faults_planned(fakes: None, tmp_path: Path) -> None:
     manifest, path = fault_table.write_manifest(tmp_path, [1, 1, 1]), tmp_path / "run.jsonl"
+    others = [("s1-0", "bug"), ("s2-0", "no glcm")]
     fault_table.Cohort(
         tmp_path,
         [1, 1, 1],
-        {"extract s0-0": {1: "exit"}, "extract s1-0": {1: "bug"}, "extract s2-0": {1: "no glcm"}},
+        # Tried more than once: what the worker had not handed over when it died is done again.
+        {"extract s0-0": {1: "exit"}, **{f"extract {row}": dict.fromkeys((1, 2, 3), kind) for row, kind in others}},
     )
     with RunLog(path) as log:
         summary = extract(manifest, tmp_path / "cube.zarr", workers=1, on_event=log)
@@ -217,7 +220,8 @@ def test_the_documented_fields_are_those_that_are_written(tmp_path: Path) -> Non
     with RunLog(path) as log:
         for event in (
             ClusterReady("tcp://127.0.0.1:1"), WorkersCounted(1, 1), LesionSubmitted("a", "default"),
-            LesionDone(lesion="a", work=WORK), WorkerLost("tcp://127.0.0.1:2", 0.0), RunFinished(summary),
+            LesionDone(lesion="a", work=WORK), WorkerLost("tcp://127.0.0.1:2", 0.0),
+                SchedulerLost("tcp://127.0.0.1:1", "gone", 300), RunFinished(summary),
         ):  # fmt: skip
             log(event)
     written = {line.pop("event"): set(line) - {"time", "run"} for line in lines(path)}

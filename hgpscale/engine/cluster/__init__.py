@@ -59,7 +59,7 @@ def open_client(
     Parameters
     ----------
     workers
-        Number of worker processes on this machine; None: one a core.
+        Number of worker processes on this machine; None: see `local_client`.
     scheduler
         Address of a running Dask scheduler; left running.
     cluster

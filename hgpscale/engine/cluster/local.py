@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
+from distributed.system import MEMORY_LIMIT
 
 from hgpscale.engine.cluster.interrupts import GUARD, interrupts_deferred
 from hgpscale.engine.cluster.workers import ALLOCATOR, ALLOWED_FAILURES, PAUSE_SECONDS, prepare_workers
@@ -28,6 +29,9 @@ _CONFIG = {
     **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ALLOCATOR.items()},
 }
 
+_LEAST = 1 << 30
+"""Bytes that a worker needs: 0.2 GiB for itself, and a large lesion with all image types (benchmarks/README.md)."""
+
 
 @contextmanager
 def local_client(workers: int | None = None) -> Iterator[Client]:
@@ -39,7 +43,7 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
     Parameters
     ----------
     workers
-        Number of processes; None: the cores that this process may use.
+        Number of processes; None: `default_workers`.
 
     Raises
     ------
@@ -53,10 +57,15 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
         raise SettingsError(f"workers must be at least 1, found {workers}")
     with dask.config.set(_CONFIG), _environment_restored(), ExitStack() as stack:
         with interrupts_deferred():
-            cluster = stack.enter_context(_started(CPU_COUNT if workers is None else workers))
+            cluster = stack.enter_context(_started(default_workers() if workers is None else workers))
             client = stack.enter_context(Client(cluster, set_as_default=False))
             prepare_workers(client)
         yield client
+
+
+def default_workers() -> int:
+    """Return one a core that this process may use, but no more than have `_LEAST` bytes of its memory each."""
+    return max(1, min(int(CPU_COUNT), int(MEMORY_LIMIT) // _LEAST))
 
 
 def _started(workers: int) -> LocalCluster:

@@ -1,0 +1,85 @@
+"""How much is in flight at once: enough that no worker waits, no more than the workers' memory holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+from distributed import Client
+
+from hgpscale.engine.events import WorkersCounted
+
+SCANS_PER_THREAD = 3
+"""One in work, one ready to be, one on its way."""
+
+_RECOUNT_SECONDS = 5.0  # how often the scheduler is asked what workers there are
+_SOON_SECONDS = 1.0  # the same, after one was lost
+_TASK_SECONDS = 0.5  # what one task shall be worth: Dask takes about 3 ms for each
+_HELD = 0.4  # of the workers' memory may be cut-out scans that wait; Dask spills to the disk from 0.6 on
+_FIRST_SECONDS = 0.1  # that a lesion takes, before any is known
+_NEWS = 0.05  # what the latest lesion adds to what is known of a lesion
+
+
+class Window:
+    """Knows the workers, and what lesions of this run take.
+
+    Parameters
+    ----------
+    client
+        Whose scheduler is asked.
+
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._workers: dict[str, dict[str, Any]] = {}
+        self._counted = float("-inf")
+        self._known = (0, 0)
+        self._seconds, self._bytes = _FIRST_SECONDS, 0.0  # of a lesion; that a scan leaves on the workers
+
+    def recounted(self) -> list[WorkersCounted]:
+        """Look at the workers if it is time, for clusters grow and shrink; return how many there are if it is news."""
+        now = time.monotonic()
+        if now - self._counted <= _RECOUNT_SECONDS:
+            return []
+        self._workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        self._counted = now
+        before, self._known = self._known, (len(self._workers), self._threads)
+        return [] if self._known == before else [WorkersCounted(*self._known)]
+
+    def lost(self, address: str) -> None:
+        """Count a worker no more, and look soon for its successor."""
+        self._workers.pop(address, None)
+        self._counted = min(self._counted, time.monotonic() - _RECOUNT_SECONDS + _SOON_SECONDS)
+
+    def learn(self, seconds: float, left: float) -> None:
+        """Note what a lesion took, and how many bytes its scan left on the workers until all its lesions were done."""
+        self._seconds += _NEWS * (seconds - self._seconds)
+        self._bytes += _NEWS * (left - self._bytes)
+
+    @property
+    def lesions_a_task(self) -> int:
+        """How many lesions of a scan one task shall compute, so that it is worth its while."""
+        return max(1, int(_TASK_SECONDS / max(self._seconds, 1e-6)))
+
+    def room(self, flying: int) -> int:
+        """Return how many more scans may start; none until a few can, so that they are sent together."""
+        threads = max(1, self._threads)
+        room = self._size(threads) - flying
+        return room if room >= threads or not flying else 0
+
+    def free(self, taken: Collection[str]) -> list[str]:
+        """Return the addresses of workers without those that are taken."""
+        return [address for address in self._workers if address not in taken]
+
+    @property
+    def _threads(self) -> int:
+        return sum(worker["nthreads"] for worker in self._workers.values())
+
+    def _size(self, threads: int) -> int:
+        size = SCANS_PER_THREAD * threads
+        limits = [worker["memory_limit"] for worker in self._workers.values()]
+        if self._bytes and limits and all(limits):  # without a limit it is nobody's business
+            size = min(size, int(_HELD * sum(limits) / self._bytes))
+        return max(size, threads)
