@@ -20,6 +20,7 @@ from hgpscale.engine import extract
 from hgpscale.engine.cluster import open_client, read_cluster
 from hgpscale.engine.events import Event, LesionDone
 from hgpscale.engine.flow import stream_records
+from hgpscale.errors import EngineError
 from hgpscale.settings import Settings
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "slurm"
@@ -156,6 +157,15 @@ def test_a_cancelled_job_is_replaced_and_costs_what_it_was_at(tmp_path: Path) ->
     assert started(tmp_path) == 3
     anew = {task: calls for task, calls in cohort.calls.items() if task.startswith("extract") and calls > 1}
     assert list(anew.values()) in ([], [2])  # one a worker: what it was at, if it was at one
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_job_that_ends_before_its_worker_is_there_is_told_with_its_last_words(tmp_path: Path) -> None:
+    cluster = read_cluster(write_cluster(tmp_path, "echo no module hgpscale here >&2", "exit 1"))
+    words = r"ended before its worker .*\.err ends with: no module hgpscale here; is Python"
+    with pytest.raises(EngineError, match=words), open_client(cluster=cluster):
+        pass
+    eventually(lambda: not jobs("pending,running"))
 
 
 @pytest.mark.usefixtures("slurm")

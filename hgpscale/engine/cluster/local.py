@@ -20,6 +20,8 @@ from hgpscale.errors import EngineError, SettingsError
 _CONFIG = {
     # A fork after OpenMP has started kills the child.
     "distributed.worker.multiprocessing-method": "spawn",
+    # Nobody sees the profile of workers without a page.
+    "distributed.worker.profile.enabled": False,
     # Tasks that no worker can take end the run instead of waiting for ever. Long, because a worker that is short
     # of memory counts as absent.
     "distributed.scheduler.no-workers-timeout": "10 minutes",
