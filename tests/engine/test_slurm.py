@@ -144,6 +144,13 @@ def outcome(
     return cohort
 
 
+def check_done_again(cohort: fault_table.Cohort) -> None:
+    """Hold what one worker's end may cost: the task that it was at, lesions of one scan, a second time."""
+    anew = {task: calls for task, calls in cohort.calls.items() if task.startswith("extract") and calls > 1}
+    assert set(anew.values()) <= {2}
+    assert len({task.partition("-")[0] for task in anew}) <= 1
+
+
 @pytest.mark.usefixtures("slurm")
 def test_a_cancelled_job_is_replaced_and_costs_what_it_was_at(tmp_path: Path) -> None:
     def cancel(done: int) -> None:
@@ -155,8 +162,7 @@ def test_a_cancelled_job_is_replaced_and_costs_what_it_was_at(tmp_path: Path) ->
 
     cohort = outcome(tmp_path, [2] * 10, write_cluster(tmp_path), cancel)
     assert started(tmp_path) == 3
-    anew = {task: calls for task, calls in cohort.calls.items() if task.startswith("extract") and calls > 1}
-    assert list(anew.values()) in ([], [2])  # one a worker: what it was at, if it was at one
+    check_done_again(cohort)
 
 
 @pytest.mark.usefixtures("slurm")
@@ -180,8 +186,7 @@ def test_a_worker_whose_time_is_up_is_replaced(tmp_path: Path) -> None:
 
     cohort = outcome(tmp_path, [2] * 10, cluster, wait)
     assert started(tmp_path) == 3
-    anew = {task: calls for task, calls in cohort.calls.items() if task.startswith("extract") and calls > 1}
-    assert list(anew.values()) in ([], [2])
+    check_done_again(cohort)
 
 
 @pytest.mark.usefixtures("slurm")
