@@ -89,10 +89,19 @@ class Calls:
         self._check_version()
         return [self._extract_one(scan, index) for index in indices]
 
-    def whole_scan(self, scan: ScanTask) -> list[Settled | Raised]:
-        """Read a scan and compute all its lesions."""
-        timed = self.read_scan(scan)
-        return self.extract_lesions(timed, range(len(timed.items)))
+    def whole_scans(self, scans: Sequence[ScanTask]) -> list[Settled | Raised]:
+        """Read scans, one after the other, and compute all their lesions."""
+        found: list[Settled | Raised] = []
+        for scan in scans:
+            try:
+                timed = self.read_scan(scan)
+            except (EngineError, ImportError):  # would befall every scan: they end the run
+                raise
+            except Exception as error:  # noqa: BLE001 (whatever it is, the lesions' records tell of it)
+                found += [Raised.of(error, error.__traceback__)] * len(scan.lesions)
+            else:
+                found += self.extract_lesions(timed, range(len(timed.items)))
+        return found
 
     def _extract_one(self, scan: Timed, index: int) -> Settled | Raised:
         item = scan.items[index]

@@ -1,7 +1,8 @@
 """The stream of records: scans go out to Dask workers, records come back.
 
 A bounded window of scans is in flight, whatever the cohort's size. The graph carries paths and futures; voxels move
-between workers only. Small lesions of one scan are one task with its reading, which then costs Dask next to nothing.
+between workers only. Small lesions are one task with the reading of their scan, and of several scans if need be
+(`graph.py`).
 
 When a worker process dies, all that it held comes back as suspect, the innocent with the guilty: suspects are tried
 again when all else is done, each with a worker to itself, and only one that has cost three workers, two of them alone,
@@ -14,11 +15,9 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import count, islice
-from uuid import uuid4
+from itertools import islice
+from typing import Any
 
-from dask import delayed
 from distributed import CancelledError, Client, Future, as_completed
 from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
@@ -28,6 +27,7 @@ from hgpscale.engine.calls import Calls, Extract, Raised, Read, Settled
 from hgpscale.engine.cluster import prepare_workers
 from hgpscale.engine.deadline import DEADLINE
 from hgpscale.engine.events import Event, LesionSubmitted, WorkerLost
+from hgpscale.engine.graph import Flight, Graph
 from hgpscale.engine.tasks import LesionTask, ScanTask, extract_prepared, read_scan
 from hgpscale.engine.watch import Loss, losses_noticed
 from hgpscale.engine.window import Window
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 Notify = Callable[[Event], None]
 
-_READ, _EXTRACT, _SCAN = "read", "extract", "scan"  # how the keys of the tasks begin
 _ANY = "any"  # in place of a worker's address
 _DEATHS_ALONE = 2  # that convict a task; one can be chance, such as the end of a job's time
 
@@ -94,16 +93,6 @@ def stream_records(
                         on_event(found)
 
 
-@dataclass(frozen=True)
-class _Flight:
-    """One task in flight whose result are records: of some lesions of a scan."""
-
-    number: int  # of the scan, in this run
-    scan: ScanTask
-    lesions: tuple[LesionTask, ...]
-    place: str = ""  # the worker that it has to itself; empty: it is one among others
-
-
 _Story = Generator[Settled | Event, None, None]
 """What becomes of lesions, and what happens beside."""
 
@@ -113,13 +102,8 @@ class _Flow:
 
     def __init__(self, client: Client, calls: Calls, losses: Callable[[], list[Loss]]) -> None:
         self.client, self.calls, self.losses = client, calls, losses
-        self.window = Window(client)
+        self.window, self.graph = Window(client), Graph(calls)
         self.events: deque[Event] = deque()  # that are to be told
-        self.name = uuid4().hex[:8]  # keys must be new to the scheduler
-        self.numbers = count()
-        self._read, self._extract, self._scan = (
-            delayed(call, pure=False) for call in (Calls.read_scan, Calls.extract_lesions, Calls.whole_scan)
-        )
         self.suspects: list[ScanTask] = []  # of one lesion each
         self.deaths: Counter[tuple[str, str]] = Counter()  # of workers that had nothing but this row
         self.crowded: set[str] = set()  # workers that were lost with several rows, though each was to be alone
@@ -136,7 +120,7 @@ class _Flow:
 
     def _stream(self, scans: Iterable[ScanTask], *, alone: bool) -> _Story:
         waiting, more = iter(scans), True
-        flying: dict[Future, _Flight] = {}
+        flying: dict[Future, Flight] = {}
         left: Counter[int] = Counter()  # tasks in flight, by scan
         completed = as_completed(loop=self.client.loop)
         try:
@@ -175,86 +159,74 @@ class _Flow:
             if flying and self.client.status == "running":
                 self.client.cancel(list(flying))
 
-    def _submit(self, scans: list[ScanTask], place: str = "") -> dict[Future, _Flight]:
-        """Start the tasks of `scans` and return those whose results are records.
+    def _submit(self, scans: list[ScanTask]) -> dict[Future, Flight]:
+        return self._started(self.graph.together(scans, self.window.sizes))
 
-        Read tasks are no futures of ours: the workers forget a scan when its last lesion is done.
+    def _submit_alone(self, scans: list[ScanTask], places: Sequence[str]) -> dict[Future, Flight]:
+        """Start each scan on a worker of its own."""
+        started: dict[Future, Flight] = {}
+        for scan, place in zip(scans, places, strict=False):
+            # That worker may be gone when the task gets there: then any will do.
+            where = {} if place == _ANY else {"workers": [place], "allow_other_workers": True}
+            started |= self._started(self.graph.alone(scan, place), **where)
+        return started
+
+    def _started(self, tasks: Iterable[tuple[Any, Flight]], **where: Any) -> dict[Future, Flight]:
+        """Start tasks and return those whose results are records.
+
+        Read tasks are no futures of ours: the workers forget a scan when its last lesion is done. Earlier scans go
+        first, within one submission and between them: lesions before more images.
         """
-        flights, records = [], []
-        for scan in scans:
-            number, lesions = next(self.numbers), range(len(scan.lesions))
-            size = self.window.lesions_a_task
-            if len(lesions) <= size and not place:
-                records.append(self._scan(self.calls, scan, dask_key_name=(f"{_SCAN}-{self.name}", number)))
-                flights.append(_Flight(number, scan, scan.lesions))
-                continue
-            # Of one that is alone the key tells whether reading or extraction cost the worker.
-            timed = self._read(self.calls, scan, dask_key_name=(f"{_READ}-{self.name}", number))
-            for start in lesions[::size]:
-                some = lesions[start : start + size]
-                key = (f"{_EXTRACT}-{self.name}", number, start)
-                records.append(self._extract(self.calls, timed, some, dask_key_name=key))
-                flights.append(_Flight(number, scan, scan.lesions[start : start + size], place))
-        # That worker may be gone when the task gets there: then any will do.
-        where = {"workers": [place], "allow_other_workers": True} if place not in ("", _ANY) else {}
-        # Earlier scans go first, within one submission and between them: lesions before more images.
-        futures = self.client.compute(records, fifo_timeout=0, optimize_graph=False, **where)
+        records, flights = zip(*tasks, strict=True)
+        futures = self.client.compute(list(records), fifo_timeout=0, optimize_graph=False, **where)
         return dict(zip(futures, flights, strict=True))
 
-    def _places(self, flying: Mapping[Future, _Flight]) -> list[str]:
+    def _places(self, flying: Mapping[Future, Flight]) -> list[str]:
         """Return the workers that have none of `flying`; where there is none at all, the next that comes will do."""
         free = self.window.free({flight.place for flight in flying.values()})
         return free if free or flying else [_ANY]
 
-    def _submit_alone(self, scans: list[ScanTask], places: Sequence[str]) -> dict[Future, _Flight]:
-        """Start each scan on a worker of its own."""
-        started: dict[Future, _Flight] = {}
-        for scan, place in zip(scans, places, strict=False):
-            started |= self._submit([scan], place)
-        return started
-
-    def _tell_submitted(self, flights: Iterable[_Flight], *, alone: bool) -> None:
+    def _tell_submitted(self, flights: Iterable[Flight], *, alone: bool) -> None:
         self.events.extend(
             LesionSubmitted(lesion.lesion, lesion.segmentation, alone)
             for flight in flights
-            for lesion in flight.lesions
+            for _, lesion in flight.lesions
         )
 
     def _told(self) -> Iterator[Event]:
         while self.events:
             yield self.events.popleft()
 
-    def _note_losses(self, flying: Mapping[Future, _Flight]) -> None:
+    def _note_losses(self, flying: Mapping[Future, Flight]) -> None:
         """Note the workers that were lost, and which lesions they had."""
         for loss in self.losses():
-            scans = {key[1] for key in loss.keys if key[0] == f"{_READ}-{self.name}"}
-            had = [flight for future, flight in flying.items() if future.key in loss.keys or flight.number in scans]
-            rows = tuple((lesion.lesion, lesion.segmentation) for flight in had for lesion in flight.lesions)
+            read = {key[1] for key in loss.keys if self.graph.is_reading(key)}
+            had = [flight for future, flight in flying.items() if future.key in loss.keys or flight.number in read]
+            rows = tuple((lesion.lesion, lesion.segmentation) for flight in had for _, lesion in flight.lesions)
             self.events.append(WorkerLost(loss.address, loss.when, rows))
             self.window.lost(loss.address)
             if len(had) > 1:
                 self.crowded.add(loss.address)
 
-    def _settled(self, found: Sequence[Settled | Raised], flight: _Flight) -> Iterator[Settled]:
+    def _settled(self, found: Sequence[Settled | Raised], flight: Flight) -> Iterator[Settled]:
         """Yield what became of a flight's lesions, and learn from it."""
-        for lesion, one in zip(flight.lesions, found, strict=False):  # of suspects nothing was found
+        for (scan, lesion), one in zip(flight.lesions, found, strict=False):  # of suspects nothing was found
             if isinstance(one, Raised):
                 yield self._in_program(lesion, one)
                 continue
             if one.work is not None:
-                whole = len(flight.lesions) == len(flight.scan.lesions) and not flight.place
-                self.window.learn(one.work.extract_seconds, 0 if whole else one.work.crop * len(flight.scan.lesions))
+                self.window.learn(one.work, len(scan.lesions), leaves=flight.leaves and not flight.place)
             yield one
 
-    def _failed(self, future: Future, flight: _Flight) -> list[Settled | Raised]:
+    def _failed(self, future: Future, flight: Flight) -> list[Settled | Raised]:
         """Return the failed records of a task without a result; none where it will be tried again alone."""
         if future.cancelled():
             return self._lost(flight, self._cancelled(future))
         error = future.exception()
         match error:
             case KilledWorker():
-                in_read = str(error.task[0]).startswith(_READ)
-                doing = f"read {flight.scan.image}" if in_read else "computed this lesion"
+                scan, _ = flight.lesions[0]
+                doing = f"read {scan.image}" if self.graph.is_reading(error.task) else "computed this lesion"
                 deadline = self.calls.deadline
                 late = "" if deadline is None else f", took longer than the deadline of {deadline:g} s"
                 reason = (
@@ -276,15 +248,15 @@ class _Flow:
         logger.error("lesion %s, segmentation %s: %s\n%s", lesion.lesion, lesion.segmentation, reason, error.trace)
         return Settled(lesion.failed(Failure("run", " ".join(reason.split())), self.calls.settings))
 
-    def _lost(self, flight: _Flight, reason: str, worker: str = "") -> list[Settled | Raised]:
+    def _lost(self, flight: Flight, reason: str, worker: str = "") -> list[Settled | Raised]:
         """Convict a lesion that was lost too often while it was alone; put all others aside to be tried alone."""
         if flight.place and worker not in self.crowded:
-            (lesion,) = flight.lesions
+            ((_, lesion),) = flight.lesions
             row = lesion.lesion, lesion.segmentation
             self.deaths[row] += 1
             if self.deaths[row] >= _DEATHS_ALONE:
                 return [Settled(lesion.failed(Failure(WorkerError.stage, reason), self.calls.settings))]
-        self.suspects += [flight.scan.only(lesion) for lesion in flight.lesions]
+        self.suspects += [scan.only(lesion) for scan, lesion in flight.lesions]
         return []
 
     def _cancelled(self, future: Future) -> str:

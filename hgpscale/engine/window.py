@@ -8,14 +8,17 @@ from typing import Any
 
 from distributed import Client
 
-from hgpscale.engine.events import WorkersCounted
+from hgpscale.engine.events import Work, WorkersCounted
+from hgpscale.engine.graph import Sizes
 
-SCANS_PER_THREAD = 3
+TASKS_PER_THREAD = 3
 """One in work, one ready to be, one on its way."""
 
 _RECOUNT_SECONDS = 5.0  # how often the scheduler is asked what workers there are
 _SOON_SECONDS = 1.0  # the same, after one was lost
-_TASK_SECONDS = 0.5  # what one task shall be worth: Dask takes about 3 ms for each
+_SOME_LESIONS = 0.5  # seconds of lesions of one scan that are one task; Dask takes about 3 ms for a task
+_SOME_SCANS = 0.1  # seconds of scans that are: what is lost with a worker shall be little
+_MOST_SCANS = 32
 _HELD = 0.4  # of the workers' memory may be cut-out scans that wait; Dask spills to the disk from 0.6 on
 _FIRST_SECONDS = 0.1  # that a lesion takes, before any is known
 _NEWS = 0.05  # what the latest lesion adds to what is known of a lesion
@@ -36,7 +39,8 @@ class Window:
         self._workers: dict[str, dict[str, Any]] = {}
         self._counted = float("-inf")
         self._known = (0, 0)
-        self._seconds, self._bytes = _FIRST_SECONDS, 0.0  # of a lesion; that a scan leaves on the workers
+        self._lesion, self._scan = _FIRST_SECONDS, _SOME_SCANS  # seconds that one takes
+        self._bytes = 0.0  # that a scan leaves on the workers until all its lesions are done
 
     def recounted(self) -> list[WorkersCounted]:
         """Look at the workers if it is time, for clusters grow and shrink; return how many there are if it is news."""
@@ -53,21 +57,25 @@ class Window:
         self._workers.pop(address, None)
         self._counted = min(self._counted, time.monotonic() - _RECOUNT_SECONDS + _SOON_SECONDS)
 
-    def learn(self, seconds: float, left: float) -> None:
-        """Note what a lesion took, and how many bytes its scan left on the workers until all its lesions were done."""
-        self._seconds += _NEWS * (seconds - self._seconds)
-        self._bytes += _NEWS * (left - self._bytes)
+    def learn(self, work: Work, lesions: int, *, leaves: bool) -> None:
+        """Note what a lesion took; its scan has so many, and waits for them on the workers or not."""
+        held = work.crop * lesions if leaves else 0
+        self._lesion += _NEWS * (work.extract_seconds - self._lesion)
+        self._scan += _NEWS * ((work.read_seconds + work.extract_seconds) * lesions - self._scan)
+        self._bytes += _NEWS * (held - self._bytes)
 
     @property
-    def lesions_a_task(self) -> int:
-        """How many lesions of a scan one task shall compute, so that it is worth its while."""
-        return max(1, int(_TASK_SECONDS / max(self._seconds, 1e-6)))
+    def sizes(self) -> Sizes:
+        """How much one task shall do."""
+        lesions = _SOME_LESIONS / max(self._lesion, 1e-6)
+        scans = _SOME_SCANS / max(self._scan, 1e-6)
+        return Sizes(max(1, int(lesions)), min(max(1, int(scans)), _MOST_SCANS))
 
     def room(self, flying: int) -> int:
-        """Return how many more scans may start; none until a few can, so that they are sent together."""
+        """Return how many more scans may start, with so many tasks in flight; none until a few can go together."""
         threads = max(1, self._threads)
         room = self._size(threads) - flying
-        return room if room >= threads or not flying else 0
+        return room * self.sizes.scans if room >= threads or not flying else 0
 
     def free(self, taken: Collection[str]) -> list[str]:
         """Return the addresses of workers without those that are taken."""
@@ -78,7 +86,7 @@ class Window:
         return sum(worker["nthreads"] for worker in self._workers.values())
 
     def _size(self, threads: int) -> int:
-        size = SCANS_PER_THREAD * threads
+        size = TASKS_PER_THREAD * threads
         limits = [worker["memory_limit"] for worker in self._workers.values()]
         if self._bytes and limits and all(limits):  # without a limit it is nobody's business
             size = min(size, int(_HELD * sum(limits) / self._bytes))

@@ -18,7 +18,7 @@ from hgpscale.engine.cluster import local_client
 from hgpscale.engine.events import Event, LesionSubmitted
 from hgpscale.engine.flow import stream_records
 from hgpscale.engine.tasks import ScanTask
-from hgpscale.engine.window import SCANS_PER_THREAD
+from hgpscale.engine.window import TASKS_PER_THREAD
 from hgpscale.errors import EngineError, Failure
 from hgpscale.settings import Settings
 
@@ -144,7 +144,7 @@ def test_a_bug_in_a_task_is_logged_with_its_traceback(
 def test_scans_in_flight_are_bounded_while_the_driver_is_busy(client: Client, tmp_path: Path) -> None:
     cohort = fault_table.Cohort(tmp_path, [2] * 40)
     client.wait_for_workers(WORKERS)  # those that other tests have killed come back
-    window = SCANS_PER_THREAD * WORKERS
+    window = TASKS_PER_THREAD * WORKERS
     records = stream(client, cohort)
     next(records)
     eventually(lambda: _reads(cohort) == window)
@@ -165,7 +165,7 @@ def test_scans_are_planned_no_sooner_than_there_is_room_for_them(client: Client,
     tasks: Any = {"read": fault_table.read, "extract": fault_table.extract}
     records = stream_records(client, planned(), SETTINGS, **tasks)
     next(records)
-    assert len(taken) <= 2 * SCANS_PER_THREAD * WORKERS
+    assert len(taken) <= 2 * TASKS_PER_THREAD * WORKERS
     assert len(list(records)) == 39
 
 
