@@ -1,7 +1,8 @@
 """What `faults.py` has every worker load: it counts the calls of the extraction, and lets one lesion's go wrong.
 
 Dask imports it for ``--preload`` in each worker process and calls `dask_setup` before the first task. What is to happen
-is in ``plan.json`` of the folder that HGPSCALE_FAULTS names; each call leaves a line there before and after.
+is in the file `PLAN` of the folder that the variable `FOLDER` names; each call leaves a line before and after, in the
+folder that is named there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from hgpscale.settings import Settings
 
 FOLDER = "HGPSCALE_FAULTS"
+PLAN = "plan.json"
 BEFORE = 1.0  # seconds until the worker dies: what it has computed before has reached the driver by then
 _MOST = 3 << 30  # bytes that no fault goes beyond, should nobody end its worker
 _BLOCK = 32 << 20
@@ -33,22 +35,21 @@ _BLOCK = 32 << 20
 def dask_setup(worker: Worker) -> None:
     """Put the counted extraction in the place of the real one: tasks find it by its name."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a segmentation fault is to leave no file behind
-    folder = Path(os.environ[FOLDER])
-    plan = json.loads((folder / "plan.json").read_text())
     real = tasks.extract_prepared
 
     @functools.wraps(real)
     def counted(item: Any, settings: Settings) -> Record:
+        plan = json.loads((Path(os.environ[FOLDER]) / PLAN).read_text())
         lesion = item.lesion if isinstance(item, Record) else item.task.lesion
         who = f"{os.getpid()} {worker.address}\n".encode()
-        started = folder / f"{lesion}.started"
+        started, ended = (Path(plan["folder"]) / f"{lesion}.{kind}" for kind in ("started", "ended"))
         _append(started, who)
         time.sleep(plan["slow"])
         if lesion == plan["lesion"] and started.read_bytes().count(b"\n") <= plan["times"]:
             time.sleep(BEFORE)
             go_wrong(plan["kind"])
         record = real(item, settings)
-        _append(folder / f"{lesion}.ended", who)
+        _append(ended, who)
         return record
 
     for name, module in list(sys.modules.items()):

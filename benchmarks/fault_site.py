@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -103,37 +102,38 @@ def network_missing() -> str:
     return ""
 
 
-@dataclass
 class Site:
-    """A scheduler, nodes, and the folder in which workers count; all that it has started ends with it.
+    """A scheduler and two nodes; all that is started here ends with it.
 
-    `network` is the wire to the last node; where `driver_apart`, to the driver.
+    Parameters
+    ----------
+    folder
+        Its own.
+    workers
+        How many each node has.
+    network
+        A wire to the last node; where `driver_apart`, to the driver.
+    driver_apart
+        Which of the two.
+
     """
 
-    folder: Path
-    manifest: Path
-    cube: Path
-    workers: int = 1  # of each node
-    network: Network | None = None
-    driver_apart: bool = False
-    deadline: float = 60.0
-    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    struck: set[int] = field(default_factory=set)  # processes that the fault reached
-    exposed: set[str] = field(default_factory=set)  # lesions that it reached, whichever process had them
-
-    def __post_init__(self) -> None:
-        self.host = _LOOPBACK if self.network is None else self.network.here
+    def __init__(
+        self, folder: Path, workers: int = 1, network: Network | None = None, *, driver_apart: bool = False
+    ) -> None:
+        self.folder, self.workers, self.network, self.driver_apart = folder, workers, network, driver_apart
+        self.host = _LOOPBACK if network is None else network.here
         with socket.create_server((self.host, 0)) as free:
             self.address = f"tcp://{self.host}:{free.getsockname()[1]}"
-        self.log, self.said = self.folder / "run.jsonl", self.folder / "driver.log"
+        self.nodes: list[subprocess.Popen[bytes]] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        with self._stack:
-            self._output = self._stack.enter_context((self.folder / "processes.log").open("ab"))
-            self._stack.callback(self.stop)
+        with self._stack as stack:
+            self._output = stack.enter_context((self.folder / "processes.log").open("ab"))
+            stack.callback(self.stop)
             self.start()
-            self._stack = self._stack.pop_all()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -149,6 +149,10 @@ class Site:
         self.nodes = []
         for _ in range(NODES):
             self.start_node()
+        self.wait_for_workers()
+
+    def wait_for_workers(self) -> None:
+        """Wait until all workers are there, those also that come after some that died."""
         with Client(self.address, timeout=PATIENCE, set_as_default=False) as client:
             client.wait_for_workers(NODES * self.workers, timeout=PATIENCE)
 
@@ -164,15 +168,13 @@ class Site:
             )
         )  # fmt: skip
 
-    def drive(self) -> None:
+    def drive(self, *arguments: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start what a user types."""
-        with self.said.open("ab") as said:
-            self.driver = self._spawn(
-                "hgpscale", "extract", str(self.manifest), str(self.cube), "-q", "--scheduler", self.address,
-                "--log", str(self.log), "--deadline", str(self.deadline),
-                within=self.network.within if self.network is not None and self.driver_apart else [], output=said,
-            )  # fmt: skip
-        self._stack.callback(_end, self.driver)
+        within = self.network.within if self.network is not None and self.driver_apart else []
+        arguments = "extract", *arguments, "-q", "--scheduler", self.address
+        driver = self._spawn("hgpscale", *arguments, within=within, output=output)
+        self._stack.callback(_end, driver)
+        return driver
 
     def _spawn(
         self, module: str, *arguments: str, within: Iterable[str] = (), output: IO[bytes] | None = None
@@ -183,12 +185,9 @@ class Site:
             # As in deploy/kubernetes: hgpscale itself decides how often a lesion is tried.
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
         }
-        return subprocess.Popen(
-            [*within, sys.executable, "-m", module, *arguments, *pages],
-            env=environment,
-            stdout=output or self._output,
-            stderr=output or self._output,
-        )
+        command = [*within, sys.executable, "-m", module, *arguments, *pages]
+        said = output or self._output
+        return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
 
     def stop(self) -> None:
         """End scheduler and nodes at once."""
@@ -209,58 +208,6 @@ class Site:
         """Return the processes of a node."""
         return {process.pid for process in _tree(self.nodes[number].pid)}
 
-    def wait(self, condition: Callable[[], object]) -> None:
-        """Wait until something is so."""
-        ends = time.monotonic() + PATIENCE
-        while not condition():
-            if time.monotonic() > ends:
-                raise TimeoutError(f"nothing went on for {PATIENCE:g} s; see {self.folder}")
-            time.sleep(0.02)
-
-    @property
-    def started(self) -> dict[str, list[tuple[int, str]]]:
-        """Process and address of each start of each lesion's extraction."""
-        return self._calls("started")
-
-    @property
-    def busy(self) -> set[int]:
-        """Processes that are within a lesion, or died in one."""
-        started, ended = (Counter(chain(*self._calls(kind).values())) for kind in ("started", "ended"))
-        return {process for process, _ in started - ended}
-
-    def _calls(self, kind: str) -> dict[str, list[tuple[int, str]]]:
-        return {
-            path.stem: [(int(pid), address) for pid, address in map(str.split, path.read_text().splitlines())]
-            for path in self.folder.glob(f"*.{kind}")
-        }
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """What the driver has told until now; a line that it is just writing is left out."""
-        text = self.log.read_text() if self.log.exists() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-    @property
-    def delivered(self) -> dict[str, str]:
-        """Lesions whose record came from a worker, and that worker's address."""
-        return {
-            event["lesion"]: event["address"]
-            for event in self.events
-            if event["event"] == "lesion_done" and "address" in event
-        }
-
-    @property
-    def flying(self) -> set[str]:
-        """Lesions that the driver has given to the scheduler and is waiting for."""
-        given: set[str] = set()
-        for event in self.events:
-            match event["event"]:
-                case "lesion_submitted":
-                    given.add(event["lesion"])
-                case "lesion_done":
-                    given.discard(event["lesion"])
-        return given
-
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
@@ -274,3 +221,75 @@ def _tree(pid: int) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+class Run:
+    """One extraction on a site, and what its driver and the workers tell of it.
+
+    Attributes
+    ----------
+    struck
+        Processes that a fault reached.
+    exposed
+        Lesions that it reached, whichever process had them.
+
+    """
+
+    def __init__(self, site: Site, folder: Path, manifest: Path, deadline: float, plan: dict[str, Any]) -> None:
+        self.site, self.folder, self.manifest, self.deadline = site, folder, manifest, deadline
+        self.cube, self.log, self.output = folder / "cube.zarr", folder / "run.jsonl", folder / "driver.log"
+        self.struck: set[int] = set()
+        self.exposed: set[str] = set()
+        (site.folder / fault_preload.PLAN).write_text(json.dumps({"folder": str(folder), **plan}))
+
+    def drive(self) -> None:
+        """Start the driver, or start it again."""
+        with self.output.open("ab") as output:
+            self.driver = self.site.drive(
+                str(self.manifest), str(self.cube), "--log", str(self.log), "--deadline", str(self.deadline),
+                output=output,
+            )  # fmt: skip
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Wait until something is so."""
+        ends = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > ends or self.driver.poll() is not None:
+                raise TimeoutError(f"what is waited for never came; see {self.folder}")
+            time.sleep(0.05)
+
+    def calls(self, kind: str = "started") -> dict[str, list[tuple[int, str]]]:
+        """Return process and address of each extraction that was started, or ended, by lesion."""
+        return {
+            path.stem: [(int(pid), address) for pid, address in map(str.split, path.read_text().splitlines())]
+            for path in self.folder.glob(f"*.{kind}")
+        }
+
+    @property
+    def busy(self) -> set[int]:
+        """Processes that are within a lesion, or died in one."""
+        started, ended = (Counter(chain(*self.calls(kind).values())) for kind in ("started", "ended"))
+        return {process for process, _ in started - ended}
+
+    @property
+    def delivered(self) -> dict[str, str]:
+        """Lesions whose record came from a worker, and that worker's address."""
+        told = (event for event in self._events() if event["event"] == "lesion_done")
+        return {event["lesion"]: event["address"] for event in told if "address" in event}
+
+    @property
+    def in_flight(self) -> set[str]:
+        """Lesions that the driver has given to the scheduler and is waiting for."""
+        given: set[str] = set()
+        for event in self._events():
+            match event["event"]:
+                case "lesion_submitted":
+                    given.add(event["lesion"])
+                case "lesion_done":
+                    given.discard(event["lesion"])
+        return given
+
+    def _events(self) -> list[dict[str, Any]]:
+        """Return what the driver has told until now; a line that it is just writing is left out."""
+        text = self.log.read_text() if self.log.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -4,16 +4,15 @@
 
 A row for each fault, all of them by default. ``computed`` is how often the extraction of a lesion was begun, counted by
 the workers themselves (`fault_preload.py`), ``recomputed`` how much more often than there are lesions; ``lost`` rows
-are still pending at the end, ``wrong`` ones differ in any bit from an undisturbed run's. Exit status 1 if
-there are any, or if a count is another one than planned: where the moment of a fault is chance, that is the number of
-extractions that it reached and whose record never came to the driver. Rows that cut a network take root and the command
-``ip``, and are left out without. About four minutes on two cores.
+are still pending at the end, ``wrong`` ones differ in any bit from an undisturbed run's. Exit status 1 if there are
+any, or if a count is another one than planned: where the moment of a fault is chance, that is the number of extractions
+that it reached and whose record never came to the driver. Rows that cut a network take root and the command ``ip``, and
+are left out without. About four minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -24,10 +23,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 import pandas as pd
-from fault_site import LAST, Network, Site, network_missing
+from fault_site import LAST, Network, Run, Site, network_missing
 from kill_resume import content
 
 from hgpscale.cube import open_cube
@@ -35,7 +35,7 @@ from hgpscale.errors import CubeError
 from hgpscale.testing import make_cohort
 
 LESIONS = 24
-GUILTY = "L12"  # the lesion that goes wrong, where one does
+GUILTY = "L14"  # the lesion that goes wrong, where one does: with three a scan, the last one of its scan
 ALWAYS = 1000
 CUT_SECONDS = 30.0
 RESTART_SECONDS = 3.0  # until whoever looks after scheduler and nodes has started them anew
@@ -44,70 +44,69 @@ _QUIET_SECONDS = 2.0
 _RUN_SECONDS = 300.0
 
 
-def node_lost(site: Site) -> None:
+def nothing(site: Site, run: Run) -> None:
+    """Leave all in peace."""
+
+
+def node_lost(site: Site, run: Run) -> None:
     """End all of a node while it works."""
-    _well_under_way(site)
-    site.struck |= site.processes(LAST)
+    _well_under_way(site, run)
+    run.struck |= site.processes(LAST)
     site.stop_node(LAST)
 
 
-def node_replaced(site: Site) -> None:
+def node_replaced(site: Site, run: Run) -> None:
     """End all of a node, and start another one later."""
-    node_lost(site)
+    node_lost(site, run)
     time.sleep(RESTART_SECONDS)
     site.start_node()
 
 
-def scheduler_lost(site: Site) -> None:
+def scheduler_lost(site: Site, run: Run) -> None:
     """End the scheduler; it and the nodes are started anew, as a cluster's service manager would."""
-    _well_under_way(site)
-    site.struck |= {process for calls in site.started.values() for process, _ in calls}
+    _well_under_way(site, run)
     site.scheduler.kill()
-    site.scheduler.wait()
     time.sleep(RESTART_SECONDS)
-    site.struck |= {process for calls in site.started.values() for process, _ in calls}
     site.stop()
+    run.struck |= {process for calls in run.calls().values() for process, _ in calls}
     site.start()
 
 
-def node_cut(site: Site) -> None:
+def node_cut(site: Site, run: Run) -> None:
     """Cut the wire to a node for a while."""
     assert site.network is not None
-    _well_under_way(site)
-    site.struck |= site.processes(LAST)
-    _cut(site.network)
+    _well_under_way(site, run)
+    run.struck |= site.processes(LAST)
+    site.network.cut()
+    time.sleep(CUT_SECONDS)
+    site.network.mend()
 
 
-def driver_cut(site: Site) -> None:
+def driver_cut(site: Site, run: Run) -> None:
     """Cut the wire to the driver for a while."""
     assert site.network is not None
-    _well_under_way(site)
-    site.exposed |= site.flying
-    _cut(site.network)
+    _well_under_way(site, run)
+    site.network.cut()
+    time.sleep(CUT_SECONDS)
+    run.exposed |= run.in_flight  # nothing came or went meanwhile
+    site.network.mend()
 
 
-def driver_killed(site: Site) -> None:
-    """End the driver, and run it again when the cluster has forgotten the first one's tasks."""
-    _well_under_way(site)
-    site.driver.kill()
-    site.driver.wait()
+def driver_killed(site: Site, run: Run) -> None:
+    """End the driver when the cube has some rows, and run it again when the cluster has forgotten the first's tasks."""
+    run.wait(lambda: stored(run.cube))
+    run.driver.kill()
+    run.driver.wait()
     before = -1
-    while (now := sum(map(len, site.started.values()))) != before:
+    while (now := sum(map(len, run.calls().values()))) != before:
         before = now
         time.sleep(_QUIET_SECONDS)
-    stored = {lesion for lesion, row in rows(site.cube).items() if row.state != "pending"}
-    site.exposed |= site.started.keys() - stored
-    site.drive()
+    run.exposed |= run.calls().keys() - stored(run.cube)
+    run.drive()
 
 
-def _well_under_way(site: Site) -> None:
-    site.wait(lambda: len(site.delivered) >= _DONE_BEFORE and site.busy & site.processes(LAST))
-
-
-def _cut(network: Network) -> None:
-    network.cut()
-    time.sleep(CUT_SECONDS)
-    network.mend()
+def _well_under_way(site: Site, run: Run) -> None:
+    run.wait(lambda: len(run.delivered) >= _DONE_BEFORE and run.busy & site.processes(LAST))
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Fault:
     title: str
     kind: str = ""
     times: int = 0
-    strike: Callable[[Site], None] = lambda site: None
+    strike: Callable[[Site, Run], None] = nothing
     recomputed: int | None = None
     failed: int = 0
     slow: float = 0.0
@@ -162,7 +161,7 @@ FAULTS = (
     Fault("node", "a node of two is lost", strike=node_lost, slow=0.4, workers=2),
     Fault("node-back", "the same, replaced after 3 s", strike=node_replaced, slow=0.4, workers=2),
     Fault("scheduler", "the scheduler is lost, back after 3 s", strike=scheduler_lost, slow=0.2),
-    Fault("driver", "the driver is killed, run again", strike=driver_killed, slow=0.2),
+    Fault("driver", "the driver is killed, run again", strike=driver_killed, slow=0.6),
     Fault("cut-node", "no network to a node for 30 s", strike=node_cut, slow=0.2, cut="node"),
     Fault("cut-driver", "no network to the driver for 30 s", strike=driver_cut, slow=0.2, cut="driver"),
 )
@@ -195,22 +194,67 @@ class Row(NamedTuple):
         return [*some, self.said] if some and self.said else some
 
 
-class Cohorts:
-    """Synthetic cohorts of `LESIONS`, each with the cube of an undisturbed run on this machine."""
+class Bench:
+    """Runs one fault after another; a context manager, which ends the cluster that some of them share.
+
+    Parameters
+    ----------
+    folder
+        Where all that is made goes.
+
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._made: dict[int, tuple[Path, Path]] = {}
+        self._folder, self._stack = folder, ExitStack()
+        self._cohorts: dict[int, tuple[Path, Path]] = {}
+        self._shared: Site | None = None
 
-    def of(self, a_scan: int) -> tuple[Path, Path]:
-        """Return the manifest and the cube of the cohort with so many lesions a scan."""
-        if a_scan not in self._made:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def measure(self, fault: Fault) -> Row:
+        """Extract a cohort while something goes wrong."""
+        manifest, whole = self._cohort(fault.a_scan)
+        folder = self._folder / fault.name
+        folder.mkdir()
+        plan = {"lesion": GUILTY, "kind": fault.kind, "times": fault.times, "slow": fault.slow}
+        with ExitStack() as stack:
+            site = self._site(fault, folder, stack)
+            run = Run(site, folder, manifest, fault.deadline, plan)
+            began = time.monotonic()
+            run.drive()
+            fault.strike(site, run)
+            with suppress(subprocess.TimeoutExpired):
+                run.driver.wait(_RUN_SECONDS)
+            seconds = time.monotonic() - began
+        return outcome(fault, run, whole, seconds)
+
+    def _cohort(self, a_scan: int) -> tuple[Path, Path]:
+        """Return a manifest with so many lesions a scan, and the cube of an undisturbed run on this machine."""
+        if a_scan not in self._cohorts:
             manifest = make_manifest(self._folder / f"of-{a_scan}", a_scan)
             cube = manifest.with_name("whole.zarr")
             command = [sys.executable, "-m", "hgpscale", "extract", str(manifest), str(cube), "-q", "--workers", "2"]
             subprocess.run(command, check=True)
-            self._made[a_scan] = manifest, cube
-        return self._made[a_scan]
+            self._cohorts[a_scan] = manifest, cube
+        return self._cohorts[a_scan]
+
+    def _site(self, fault: Fault, folder: Path, stack: ExitStack) -> Site:
+        """Return a cluster: of its own where it is struck from outside; one whose workers die puts itself right."""
+        if fault.strike is not nothing:
+            network = stack.enter_context(Network()) if fault.cut else None
+            return stack.enter_context(Site(folder, fault.workers, network, driver_apart=fault.cut == "driver"))
+        if self._shared is None:
+            shared = self._folder / "shared"
+            shared.mkdir()
+            self._shared = self._stack.enter_context(Site(shared))
+        self._shared.wait_for_workers()
+        return self._shared
 
 
 def make_manifest(folder: Path, a_scan: int) -> Path:
@@ -227,47 +271,27 @@ def make_manifest(folder: Path, a_scan: int) -> Path:
     return path
 
 
-def measure(fault: Fault, cohorts: Cohorts, folder: Path) -> Row:
-    """Extract a cohort while something goes wrong."""
-    manifest, whole = cohorts.of(fault.a_scan)
-    plan = {"lesion": GUILTY, "kind": fault.kind, "times": fault.times, "slow": fault.slow}
-    (folder / "plan.json").write_text(json.dumps(plan))
-    with ExitStack() as stack:
-        network = stack.enter_context(Network()) if fault.cut else None
-        site = Site(
-            folder, manifest, folder / "cube.zarr", fault.workers, network, fault.cut == "driver", fault.deadline
-        )
-        stack.enter_context(site)
-        began = time.monotonic()
-        site.drive()
-        fault.strike(site)
-        with suppress(subprocess.TimeoutExpired):
-            site.driver.wait(_RUN_SECONDS)
-        seconds = time.monotonic() - began
-    return outcome(fault, site, whole, seconds)
-
-
-def outcome(fault: Fault, site: Site, whole: Path, seconds: float) -> Row:
+def outcome(fault: Fault, run: Run, whole: Path, seconds: float) -> Row:
     """Count what has become of a run."""
-    found, right = rows(site.cube), rows(whole)
+    found, right = rows(run.cube), rows(whole)
     states = {lesion: found[lesion].state if lesion in found else "pending" for lesion in right}
     failed = {lesion for lesion, state in states.items() if state == "failed"}
     lost = {lesion for lesion, state in states.items() if state == "pending"}
     settled = right.keys() - failed - lost
     wrong = sum(found[lesion] != right[lesion] for lesion in settled) + sum(lesion != GUILTY for lesion in failed)
     if not (failed or lost or wrong):
-        wrong += content(site.cube) != content(whole)
-    started, delivered = site.started, site.delivered
+        wrong += content(run.cube) != content(whole)
+    started, delivered = run.calls(), run.delivered
     if fault.kind:
-        site.struck |= {process for process, _ in started[GUILTY]}
+        run.struck |= {process for process, _ in started[GUILTY]}
     computed = sum(map(len, started.values()))
     reached = sum(
-        process in site.struck or lesion in site.exposed
+        process in run.struck or lesion in run.exposed
         for lesion, calls in started.items()
         for process in in_vain(calls, delivered.get(lesion))
     )
     planned = reached - len(failed) if fault.recomputed is None else fault.recomputed
-    said = site.said.read_text().strip().rpartition("\n")[2]
+    said = run.output.read_text().strip().rpartition("\n")[2]
     counts = len(right), computed, computed - len(right), len(failed), len(lost), wrong
     return Row(fault, *counts, seconds, planned, said)
 
@@ -304,6 +328,11 @@ def rows(cube: Path) -> dict[str, Stored]:
     return found
 
 
+def stored(cube: Path) -> set[str]:
+    """Return the lesions that a cube, which a driver may be writing, has something of."""
+    return {lesion for lesion, row in rows(cube).items() if row.state != "pending"}
+
+
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -313,21 +342,21 @@ def main() -> int:
     if unknown := set(options.faults) - set(names):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     folder = Path(tempfile.mkdtemp())
-    missing, cohorts, wrong = network_missing(), Cohorts(folder), False
+    missing, wrong = network_missing(), False
     print("| fault | lesions | computed | recomputed | failed | lost | wrong | s |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    for fault in FAULTS:
-        if options.faults and fault.name not in options.faults:
-            continue
-        if fault.cut and missing:
-            print(f"{fault.title}: left out, {missing}", file=sys.stderr)
-            continue
-        (folder / fault.name).mkdir()
-        row = measure(fault, cohorts, folder / fault.name)
-        print(row, flush=True)
-        wrong |= bool(row.problems)
-        for problem in row.problems:
-            print(f"{fault.title}: {problem}", file=sys.stderr)
+    with Bench(folder) as bench:
+        for fault in FAULTS:
+            if options.faults and fault.name not in options.faults:
+                continue
+            if fault.cut and missing:
+                print(f"{fault.title}: left out, {missing}", file=sys.stderr)
+                continue
+            row = bench.measure(fault)
+            print(row, flush=True)
+            wrong |= bool(row.problems)
+            for problem in row.problems:
+                print(f"{fault.title}: {problem}", file=sys.stderr)
     if wrong:
         print(f"what all processes have said is in {folder}", file=sys.stderr)
         return 1
