@@ -115,12 +115,21 @@ class Site:
         A wire to the last node; where `driver_apart`, to the driver.
     driver_apart
         Which of the two.
+    timeout
+        After how long a silent connection counts as broken.
 
     """
 
     def __init__(
-        self, folder: Path, workers: int = 1, network: Network | None = None, *, driver_apart: bool = False
+        self,
+        folder: Path,
+        workers: int = 1,
+        network: Network | None = None,
+        *,
+        driver_apart: bool = False,
+        timeout: str = "2 minutes",
     ) -> None:
+        self.timeout = timeout
         self.folder, self.workers, self.network, self.driver_apart = folder, workers, network, driver_apart
         self.host = _LOOPBACK if network is None else network.here
         with socket.create_server((self.host, 0)) as free:
@@ -182,8 +191,9 @@ class Site:
         pages = ["--no-dashboard", "--dashboard-address", f"{_LOOPBACK}:0"] if module.startswith("distributed") else []
         environment = os.environ | {
             fault_preload.FOLDER: str(self.folder),
-            # As in deploy/kubernetes: hgpscale itself decides how often a lesion is tried.
+            # As docs/clusters.md says.
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
+            "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": self.timeout,
         }
         command = [*within, sys.executable, "-m", module, *arguments, *pages]
         said = output or self._output

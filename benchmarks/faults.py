@@ -131,6 +131,8 @@ class Fault:
         Of each node; lesions.
     cut
         Who is at the other end of a wire that is cut: node or driver.
+    timeout
+        After how long a silent connection counts as broken.
     deadline
         Of each task.
 
@@ -147,6 +149,7 @@ class Fault:
     workers: int = 1
     a_scan: int = 1
     cut: str = ""
+    timeout: str = "2 minutes"
     deadline: float = 60.0
 
 
@@ -164,6 +167,10 @@ FAULTS = (
     Fault("driver", "the driver is killed, run again", strike=driver_killed, slow=0.6),
     Fault("cut-node", "no network to a node for 30 s", strike=node_cut, slow=0.2, cut="node"),
     Fault("cut-driver", "no network to the driver for 30 s", strike=driver_cut, slow=0.2, cut="driver"),
+    Fault(
+        "cut-node-30", "the same, a node, Dask's own time-out", strike=node_cut, slow=0.2, cut="node", timeout="30 s"
+    ),
+    Fault("cut-driver-30", "the same, the driver", strike=driver_cut, slow=0.2, cut="driver", timeout="30 s"),
 )
 
 
@@ -248,7 +255,9 @@ class Bench:
         """Return a cluster: of its own where it is struck from outside; one whose workers die puts itself right."""
         if fault.strike is not nothing:
             network = stack.enter_context(Network()) if fault.cut else None
-            return stack.enter_context(Site(folder, fault.workers, network, driver_apart=fault.cut == "driver"))
+            return stack.enter_context(
+                Site(folder, fault.workers, network, driver_apart=fault.cut == "driver", timeout=fault.timeout)
+            )
         if self._shared is None:
             shared = self._folder / "shared"
             shared.mkdir()

@@ -229,9 +229,11 @@ class _Flow:
                 doing = f"read {scan.image}" if self.graph.is_reading(error.task) else "computed this lesion"
                 deadline = self.calls.deadline
                 late = "" if deadline is None else f", took longer than the deadline of {deadline:g} s"
+                each = error.allowed_failures + 1  # workers that a scheduler of somebody else gives a task to
                 reason = (
-                    f"three worker processes died while they {doing}, two with nothing else to do: they ran out of "
-                    f"memory{late} or crashed in a library; give each worker more memory or look at the workers' log"
+                    f"{3 * each} worker processes died while they {doing}, {2 * each} with nothing else to do: they "
+                    f"ran out of memory{late} or crashed in a library; give each worker more memory or look at the "
+                    "workers' log"
                 )
                 return self._lost(flight, reason, error.last_worker.address)
             case EngineError():

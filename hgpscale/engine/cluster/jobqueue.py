@@ -21,7 +21,7 @@ from distributed.core import Status
 from hgpscale.engine.cluster.file import ClusterFile
 from hgpscale.engine.cluster.interrupts import interrupts_deferred
 from hgpscale.engine.cluster.security import encrypted, on_loopback, security_of
-from hgpscale.engine.cluster.workers import ALLOCATOR, ALLOWED_FAILURES, prepare_workers
+from hgpscale.engine.cluster.workers import ALLOCATOR, ALLOWED_FAILURES, TCP_TIMEOUT, prepare_workers
 from hgpscale.errors import EngineError
 
 KINDS = {"slurm": ("SLURMCluster", "sbatch"), "pbs": ("PBSCluster", "qsub"), "lsf": ("LSFCluster", "bsub")}
@@ -108,6 +108,7 @@ def _config(cluster: ClusterFile) -> dict[str, Any]:
         # So soon after a worker's loss its job counts as ended, and adaptive scaling asks for another one; until then
         # the lost one counts as there.
         "distributed.deploy.lost-worker-timeout": "1s",
+        "distributed.comm.timeouts.tcp": TCP_TIMEOUT,
     }
 
 
@@ -136,7 +137,8 @@ def job_options(cluster: ClusterFile) -> dict[str, Any]:
         # Its page would listen on every interface; --no-dashboard only takes the page away.
         arguments = ["--dashboard-address", _LOOPBACK, *arguments]
     options["worker_extra_args"] = arguments
-    exports = [f"export {name}={value}" for name, value in ALLOCATOR.items()]
+    variables = {**ALLOCATOR, "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": f"'{TCP_TIMEOUT}'"}
+    exports = [f"export {name}={value}" for name, value in variables.items()]
     options["job_script_prologue"] = [*exports, *(options.get("job_script_prologue") or ())]
     return options
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import dask
 import distributed.comm
 from distributed import Client, Security
 
+from hgpscale.engine.cluster.workers import TCP_TIMEOUT
 from hgpscale.errors import EngineError
+
+logger = logging.getLogger(__name__)
 
 _TLS = ", and the certificates that it asks for in Dask's configuration (docs/clusters.md)"
 
@@ -27,20 +32,47 @@ def connect(address: str, timeout: float = 10) -> Iterator[Client]:
 
     """
     try:
-        # In a thread of its own: notebooks have a running loop in this one.
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, _probe(address, timeout)).result()
-        client = Client(address, timeout=timeout, set_as_default=False)
+        with dask.config.set({"distributed.comm.timeouts.tcp": TCP_TIMEOUT}):
+            # In a thread of its own: notebooks have a running loop in this one.
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(asyncio.run, _probe(address, timeout)).result()
+            client = Client(address, timeout=timeout, set_as_default=False)
     except (OSError, TypeError, ValueError) as error:  # TypeError: TLS without certificates
         reason = f" ({' '.join(str(error).split())})" if str(error) else ""
         raise EngineError(
             f"no Dask scheduler answers at {address} within {timeout:g} s{reason}; give the address that the "
             f"scheduler logs when it starts, such as tcp://10.0.0.1:8786{_TLS if address.startswith('tls:') else ''}"
         ) from error
-    with client:
-        if not client.nthreads():
-            warnings.warn(f"the scheduler at {address} has no workers yet; waiting for the first one", stacklevel=2)
+    try:
+        _warn(client, address)
         yield client
+    finally:
+        _close(client)
+
+
+def _warn(client: Client, address: str) -> None:
+    """Warn of what costs time later."""
+    if not client.nthreads():
+        warnings.warn(f"the scheduler at {address} has no workers yet; waiting for the first one", stacklevel=4)
+    # A lambda is sent as it is: the scheduler's machine needs no hgpscale.
+    allowed = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.allowed_failures)
+    if allowed:
+        warnings.warn(
+            f"the scheduler at {address} gives each task to {allowed + 1} workers before it says that they died, so "
+            f"that a lesion that kills them costs {3 * (allowed + 1)}; start it with "
+            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=0 (docs/clusters.md)",
+            stacklevel=4,
+        )
+
+
+def _close(client: Client) -> None:
+    """Let the scheduler go; one that is gone already is no error, and must not take the place of what is."""
+    try:
+        client.close()
+    except Exception as error:  # whatever Dask met when it tried to connect again
+        if client.status == "running":
+            raise
+        logger.debug("closing the client of a lost scheduler: %r", error)
 
 
 async def _probe(address: str, timeout: float) -> None:

@@ -20,6 +20,9 @@ ALLOCATOR = {
 }
 """Environment variables that every worker process starts with."""
 
+TCP_TIMEOUT = "2 minutes"
+"""How long a connection may be silent before it counts as broken: longer than a network is gone for a moment."""
+
 PAUSE_SECONDS = 1.0
 """Before what failed for a moment is tried again."""
 
