@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ import zarr
 from hgpscale.catalog import FAMILIES, ORIGINAL, is_of_region
 from hgpscale.contents import Contents, Key
 from hgpscale.cube import manifest, merge, schema, store
+from hgpscale.cube.by_row import mask_of
 from hgpscale.cube.head import Head, forget, lay_out, open_root, settle
 from hgpscale.cube.states import Labels, States
 from hgpscale.cube.together import together
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
     from hgpscale.cohort.manifest import Cohort
     from hgpscale.cube.manifest import Told
+
+_BLOCKS_AT_A_TIME = 256
 
 _SHOWN = 5
 """Differences that a message lists before it says how many more there are."""
@@ -80,8 +84,7 @@ def make(
     labels = _labels(told, {}, contents)
     head = Head(settings, contents, told.columns, _sizes(labels), versions)
     lay_out(root, None, head, labels)
-    for name, where, values in told.blocks():
-        root[name][where] = values
+    _write(root, told)
     if commit:
         head.commit(root)
     return Grown(root, head, ())
@@ -136,11 +139,10 @@ def grow(path: str | Path, cohort: Cohort, settings: Settings, *, update: bool) 
     if stale:
         make_pending(root, states, old, stale, np.ones(states.shape, bool))
     if others := told.stale | told.mended:
-        make_pending(root, states, old, before.contents.keys, mask_of(others, old, states.shape))
+        make_pending(root, states, old, before.contents.keys, mask_of(old, others, states.shape))
     shown = _without(root, before, merged.replaced) if merged.replaced else before
     lay_out(root, shown, after, labels)
-    for name, where, values in told.blocks():
-        root[name][where] = values
+    _write(root, told)
     if after != shown:
         after.commit(root)
     if not before.contents.features.keys() <= after.contents.features.keys():
@@ -176,16 +178,6 @@ async def _blank(array: Any, where: tuple[Any, ...], rows: NDArray[np.bool_]) ->
     if not np.isnan(values[rows]).all():
         values[rows] = np.nan
         await array.setitem(where, values)
-
-
-def mask_of(
-    rows: Collection[manifest.Row], labels: Mapping[str, Mapping[str, int]], shape: tuple[int, int]
-) -> NDArray[np.bool_]:
-    """Return where rows are, bool, shape ``(lesion, segmentation)``."""
-    mask = np.zeros(shape, bool)
-    for lesion, segmentation in rows:
-        mask[labels["lesion"][lesion], labels["segmentation"][segmentation]] = True
-    return mask
 
 
 def _without(root: zarr.Group, head: Head, families: Sequence[str]) -> Head:
@@ -228,6 +220,13 @@ def _added(
     notes += [f"feature classes added: {' '.join(families)}"] if families else []
     columns = [name for name in after.columns if name not in before.columns]
     return notes + ([f"columns added: {' '.join(columns)}"] if columns else [])
+
+
+def _write(root: zarr.Group, told: Told) -> None:
+    arrays = {name: root[name].async_array for name in told.changed}
+    blocks = told.blocks()
+    while some := list(islice(blocks, _BLOCKS_AT_A_TIME)):
+        together([arrays[name].setitem(where, values) for name, where, values in some])
 
 
 def _listed(lines: Sequence[Any], by: str = "; ") -> str:

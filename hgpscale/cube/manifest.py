@@ -7,7 +7,7 @@ rows that have numbers, or of columns, it is taken over only by an update.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from hgpscale.errors import CubeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hgpscale.cohort.manifest import Cohort, LesionRow
+    from hgpscale.cohort.manifest import Cohort
     from hgpscale.cube.head import Head
 
 Row = tuple[str, str]
@@ -103,11 +103,12 @@ def compare(path: str | Path, cohort: Cohort, root: zarr.Group, head: Head | Non
         A column holds numbers in the cube and something else in the manifest.
 
     """
-    own = _own_columns(cohort)
+    lesions = cohort.lesions
+    own = _own_columns(cohort, lesions)
     stored = {} if head is None else {variable.name: variable for variable in head.variables}
     columns = {} if head is None else dict(head.columns)
     told = Told(
-        _positions(root, "lesion", head, cohort.lesions),
+        _positions(root, "lesion", head, lesions),
         _positions(root, "segmentation", head, cohort.segmentations),
         columns | {name: _dtype(values) for name, values in own.items() if name not in columns},
     )
@@ -128,13 +129,15 @@ def compare(path: str | Path, cohort: Cohort, root: zarr.Group, head: Head | Non
     had[tuple(slice(n) for n in numbers.shape)] = numbers
     _lay_rows(told, cohort, had)
     for name, values in own.items():
-        _lay_column(path, told, cohort, name, values)
+        _lay_column(path, told, cohort, name, zip(lesions, values, strict=True))
     return told
 
 
-def _own_columns(cohort: Cohort) -> dict[str, NDArray[Any]]:
-    """Return the manifest's own columns, patient first, one value a lesion in the order of `cohort.lesions`."""
-    table = cohort.columns.loc[list(cohort.lesions)]
+def _own_columns(cohort: Cohort, lesions: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the manifest's own columns, patient first, one value a lesion in the order of `lesions`."""
+    table = cohort.columns
+    if tuple(table.index) != lesions:  # a look-up by label would leave an index of them all in memory
+        table = table.loc[list(lesions)]
     names = sorted(table.columns, key=lambda name: name != "patient")
     return {str(name): schema.column_values(table[name]) for name in names}
 
@@ -150,51 +153,54 @@ def _positions(root: zarr.Group, dim: str, head: Head | None, more: tuple[str, .
 
 def _lay_rows(told: Told, cohort: Cohort, had: NDArray[np.bool_]) -> None:
     mask = told.tables["mask"]
-    seen: set[int] = set()
-    for row in cohort.rows:
-        cell = told.lesions[row.lesion], told.segmentations[row.segmentation]
-        if cell[0] not in seen:  # of a lesion's rows the first one names the image
-            seen.add(cell[0])
-            _lay_image(told, row, cell[0], had[cell[0]])
+    seen = np.zeros(len(told.lesions), bool)
+    names = ("lesion", "segmentation", "image_text", "mask_text", "label", "roi")
+    for lesion, segmentation, image_text, mask_text, label, roi in cohort.cells(*names):
+        cell = told.lesions[lesion], told.segmentations[segmentation]
+        if not seen[cell[0]]:  # of a lesion's rows the first one names the image
+            seen[cell[0]] = True
+            _lay_image(told, lesion, image_text, had[cell[0]])
+        wanted = (("mask", mask_text), ("requested_label", label or 0), ("roi", roi))
         if mask[cell] == "":
             told.added += 1
-            _set(told, "mask", cell, row.mask_text)
-            _set(told, "requested_label", cell, row.label or 0)
-            _set(told, "roi", cell, row.roi)
+            for name, new in wanted:
+                _set(told, name, cell, new)
             continue
-        for name, new in (("mask", row.mask_text), ("requested_label", row.label or 0), ("roi", row.roi)):
+        for name, new in wanted:
             old = told.tables[name][cell]
             if old == new:
                 continue
             if had[cell]:
-                rater = f", segmentation {row.segmentation!r}"
-                told.differences.append(_difference(row.lesion, name, old, new, rater))
+                rater = f", segmentation {segmentation!r}"
+                told.differences.append(_difference(lesion, name, old, new, rater))
                 if name in _REGION:
-                    told.stale.add((row.lesion, row.segmentation))
+                    told.stale.add((lesion, segmentation))
             else:
-                told.mended.add((row.lesion, row.segmentation))
+                told.mended.add((lesion, segmentation))
             _set(told, name, cell, new)
 
 
-def _lay_image(told: Told, row: LesionRow, lesion: int, had: NDArray[np.bool_]) -> None:
+def _lay_image(told: Told, lesion: str, new: str, had: NDArray[np.bool_]) -> None:
     """Compare a lesion's image with that of all rows that the cube has of it, also those that the manifest has not."""
-    old, new = told.tables["image_path"][lesion], row.image_text
+    at = told.lesions[lesion]
+    old = told.tables["image_path"][at]
     if old == new:
         return
     if had.any():
-        told.differences.append(_difference(row.lesion, "image_path", old, new))
-    known = told.tables["mask"][lesion] != ""
-    told.mended.update((row.lesion, rater) for rater, at in told.segmentations.items() if known[at] and not had[at])
-    _set(told, "image_path", (lesion,), new)
+        told.differences.append(_difference(lesion, "image_path", old, new))
+    known = told.tables["mask"][at] != ""
+    told.mended.update((lesion, rater) for rater, j in told.segmentations.items() if known[j] and not had[j])
+    _set(told, "image_path", (at,), new)
 
 
 def _difference(lesion: str, name: str, old: Any, new: Any, rater: str = "") -> str:
     return f"lesion {lesion!r}{rater}: {schema.MANIFEST_NAMES.get(name, name)} is {old!r} in the cube, now {new!r}"
 
 
-def _lay_column(path: str | Path, told: Told, cohort: Cohort, name: str, values: NDArray[Any]) -> None:
+def _lay_column(path: str | Path, told: Told, cohort: Cohort, name: str, values: Iterable[tuple[str, Any]]) -> None:
+    """Lay one column over the cube's, of which `values` has each lesion with its value."""
     table = told.tables[name]
-    for lesion, value in zip(cohort.lesions, values, strict=True):
+    for lesion, value in values:
         new = _converted(path, cohort, lesion, name, value, told.columns[name])
         old = table[told.lesions[lesion]]
         if _is_missing(new) or old == new:
