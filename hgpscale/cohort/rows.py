@@ -95,10 +95,10 @@ class Rows(Sequence[LesionRow]):
     def __getitem__(self, index: int | slice) -> LesionRow | tuple[LesionRow, ...]:
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
-        row = {name: column[index] for name, column in self._columns.items()}
-        for name in _FILES:
-            (row[name],) = self._files([row[f"{name}_text"]])
-        return LesionRow(*(row[name] for name in _NAMES))
+        cells = {name: column[index] for name, column in self._columns.items()}
+        liver = cells.pop("liver_text")
+        image, mask = self._folder / cells["image_text"], self._folder / cells["mask_text"]
+        return LesionRow(**cells, image=image, mask=mask, liver=self._folder / liver if liver else None)
 
     def __iter__(self) -> Iterator[LesionRow]:
         return map(LesionRow, *map(self.column, _NAMES))
