@@ -6,7 +6,7 @@ otherwise is pending again, before the cube says that it is made of the new ones
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -44,6 +44,8 @@ class Grown(NamedTuple):
     ----------
     root, head
         The cube.
+    labels
+        Position of every label, by dimension.
     notes
         What was added or is computed anew, a line each.
 
@@ -51,6 +53,7 @@ class Grown(NamedTuple):
 
     root: zarr.Group
     head: Head
+    labels: Labels
     notes: tuple[str, ...]
 
 
@@ -80,14 +83,14 @@ def make(
 
     """
     root = zarr.create_group(store.open_store(path, read_only=False))
-    told = manifest.compare(path, cohort, root, None, np.zeros((0, 0), bool))
+    told = manifest.compare(path, cohort, root, None, {}, np.zeros((0, 0), bool))
     labels = _labels(told, {}, contents)
     head = Head(settings, contents, told.columns, _sizes(labels), versions)
-    lay_out(root, None, head, labels)
+    lay_out(root, None, head, {dim: list(names) for dim, names in labels.items()})
     _write(root, told)
     if commit:
         head.commit(root)
-    return Grown(root, head, ())
+    return Grown(root, head, labels, ())
 
 
 def grow(path: str | Path, cohort: Cohort, settings: Settings, *, update: bool) -> Grown:
@@ -107,10 +110,10 @@ def grow(path: str | Path, cohort: Cohort, settings: Settings, *, update: bool) 
         raise CubeError(f"{path}: was packed for sharing and takes no more records; extract to the cube it was made of")
     settle(root, before)
     merged = merge.merge(before.settings, before.versions, settings)
-    old = {dim: {str(name): i for i, name in enumerate(root[dim][...])} for dim in schema.LABELS}
+    old = _positions({dim: _stored(root[dim], cohort.lesions) for dim in schema.LABELS})
     states = States(root["state"], old)
     numbers = states.rows_with(schema.DONE, before.contents.keys)
-    told = manifest.compare(path, cohort, root, before, numbers)
+    told = manifest.compare(path, cohort, root, before, old, numbers)
     differences = [*merged.differences, *told.differences]
     # Of a cube without numbers nothing can be mixed with anything.
     if differences and not update and numbers.any():
@@ -141,13 +144,13 @@ def grow(path: str | Path, cohort: Cohort, settings: Settings, *, update: bool) 
     if others := told.stale | told.mended:
         make_pending(root, states, old, before.contents.keys, mask_of(old, others, states.shape))
     shown = _without(root, before, merged.replaced) if merged.replaced else before
-    lay_out(root, shown, after, labels)
+    lay_out(root, shown, after, {dim: list(names) for dim, names in labels.items()})
     _write(root, told)
     if after != shown:
         after.commit(root)
     if not before.contents.features.keys() <= after.contents.features.keys():
         forget(root, after)
-    return Grown(root, after, notes)
+    return Grown(root, after, labels, notes)
 
 
 def make_pending(
@@ -188,30 +191,33 @@ def _without(root: zarr.Group, head: Head, families: Sequence[str]) -> Head:
     return fewer
 
 
-def _labels(told: Told, old: Mapping[str, Mapping[str, int]], contents: Contents) -> dict[str, list[str]]:
-    """Return all labels by dimension, those that the cube has first."""
+def _labels(told: Told, old: Labels, contents: Contents) -> dict[str, dict[str, int]]:
+    """Return the positions of all labels by dimension, those that the cube has first."""
     images = [ORIGINAL] if not contents.image_types else list(contents.image_types)
     if any(image == ORIGINAL for _, image, _ in contents.keys) and ORIGINAL not in images:
         images.append(ORIGINAL)
     # The columns of an imported table stand under a region that no other family may have.
     regions = dict.fromkeys((*contents.regions, *(region for region, _, _ in contents.keys)))
-    new: dict[str, Sequence[str]] = {
-        "lesion": list(told.lesions),
-        "segmentation": list(told.segmentations),
-        "region": list(regions),
-        "image_type": images,
-        "family": list(contents.features),
-    }
-    return {dim: list(dict.fromkeys((*old.get(dim, ()), *names))) for dim, names in new.items()}
+    new = {"region": list(regions), "image_type": images, "family": list(contents.features)}
+    others = _positions({dim: dict.fromkeys((*old.get(dim, ()), *names)) for dim, names in new.items()})
+    return {"lesion": told.lesions, "segmentation": told.segmentations, **others}
 
 
-def _sizes(labels: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def _stored(array: zarr.Array, known: Iterable[str]) -> list[str]:
+    """Return the labels of a dimension; those that are known already take no memory a second time."""
+    same = {label: label for label in known}
+    return [same.get(label, label) for label in map(str, array[...])]
+
+
+def _positions(labels: Mapping[str, Iterable[str]]) -> dict[str, dict[str, int]]:
+    return {dim: {label: i for i, label in enumerate(names)} for dim, names in labels.items()}
+
+
+def _sizes(labels: Labels) -> dict[str, int]:
     return {dim: len(names) for dim, names in labels.items()}
 
 
-def _added(
-    before: Head, after: Head, told: Told, old: Mapping[str, Mapping[str, int]], labels: Mapping[str, Sequence[str]]
-) -> list[str]:
+def _added(before: Head, after: Head, told: Told, old: Labels, labels: Labels) -> list[str]:
     notes = [f"{told.added} rows added"] if told.added else []
     for dim, several in (("segmentation", "segmentations"), ("region", "regions"), ("image_type", "image types")):
         new = [name for name in labels[dim] if name not in old[dim]]

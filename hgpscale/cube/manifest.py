@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,14 @@ def check_names(path: str | Path, cohort: Cohort) -> None:
         raise CubeError(f"{path}: {cohort.source}: {'; '.join(wrong)}; rename {'it' if len(wrong) == 1 else 'them'}")
 
 
-def compare(path: str | Path, cohort: Cohort, root: zarr.Group, head: Head | None, numbers: NDArray[np.bool_]) -> Told:
+def compare(
+    path: str | Path,
+    cohort: Cohort,
+    root: zarr.Group,
+    head: Head | None,
+    labels: Mapping[str, Mapping[str, int]],
+    numbers: NDArray[np.bool_],
+) -> Told:
     """Lay a manifest over what a cube holds.
 
     Parameters
@@ -94,6 +102,8 @@ def compare(path: str | Path, cohort: Cohort, root: zarr.Group, head: Head | Non
         The manifest.
     root, head
         The cube; head is None where it is new.
+    labels
+        Position of every label of the cube, by dimension; empty where it is new.
     numbers
         Which rows of the cube have numbers, bool, shape ``(lesion, segmentation)``.
 
@@ -108,8 +118,8 @@ def compare(path: str | Path, cohort: Cohort, root: zarr.Group, head: Head | Non
     stored = {} if head is None else {variable.name: variable for variable in head.variables}
     columns = {} if head is None else dict(head.columns)
     told = Told(
-        _positions(root, "lesion", head, lesions),
-        _positions(root, "segmentation", head, cohort.segmentations),
+        _extended(labels.get("lesion", {}), lesions),
+        _extended(labels.get("segmentation", {}), cohort.segmentations),
         columns | {name: _dtype(values) for name, values in own.items() if name not in columns},
     )
     shape = len(told.lesions), len(told.segmentations)
@@ -136,7 +146,8 @@ def compare(path: str | Path, cohort: Cohort, root: zarr.Group, head: Head | Non
 def _own_columns(cohort: Cohort, lesions: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Return the manifest's own columns, patient first, one value a lesion in the order of `lesions`."""
     table = cohort.columns
-    if tuple(table.index) != lesions:  # a look-up by label would leave an index of them all in memory
+    # A look-up by label would leave an index of them all in memory.
+    if len(table) != len(lesions) or not all(map(eq, table.index, lesions)):
         table = table.loc[list(lesions)]
     names = sorted(table.columns, key=lambda name: name != "patient")
     return {str(name): schema.column_values(table[name]) for name in names}
@@ -146,9 +157,12 @@ def _dtype(values: NDArray[Any]) -> str:
     return "float64" if values.dtype.kind == "f" else "string"
 
 
-def _positions(root: zarr.Group, dim: str, head: Head | None, more: tuple[str, ...]) -> dict[str, int]:
-    known = [] if head is None else [str(label) for label in root[dim][: head.sizes[dim]]]
-    return {label: i for i, label in enumerate(dict.fromkeys((*known, *more)))}
+def _extended(known: Mapping[str, int], more: Iterable[str]) -> dict[str, int]:
+    """Return the positions of the labels that are known, and of more behind them."""
+    positions = dict(known)
+    for label in more:
+        positions.setdefault(label, len(positions))
+    return positions
 
 
 def _lay_rows(told: Told, cohort: Cohort, had: NDArray[np.bool_]) -> None:

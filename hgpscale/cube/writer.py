@@ -34,9 +34,14 @@ from hgpscale.settings import Settings
 
 if TYPE_CHECKING:
     import zarr
+    from numpy.typing import NDArray
 
     from hgpscale.cohort.manifest import Cohort
     from hgpscale.cube.manifest import Row
+
+
+_LESIONS_AT_A_TIME = 256 * schema.LESION_CHUNK
+"""Whose masks' names are in memory together."""
 
 
 class CubeWriter:
@@ -79,8 +84,7 @@ class CubeWriter:
         self._flush_seconds = flush_seconds
         self._last_flush = time.monotonic()
         self._buffer: dict[Row, patches.Row] = {}
-        self._labels = {dim: _positions(self._arrays[dim], ()) for dim in schema.LABELS}
-        self._labels["lesion"] = _positions(self._arrays["lesion"], cohort.lesions)
+        self._labels = grown.labels
         self._states = States(self._arrays["state"], self._labels)
         wanted = set(keys)
         self._keys = tuple(key for key in self.contents.keys if key in wanted)
@@ -175,7 +179,7 @@ class CubeWriter:
         self._has_numbers = np.zeros(self._states.shape, bool)
         chosen = set(self._keys)
         asked = np.array([key in chosen for key in self.contents.keys], bool)
-        has_row = np.asarray(self._arrays["mask"][...] != "", bool)
+        has_row = self._has_row()
         for block, states in self._states.blocks(self.contents.keys):
             self._has_numbers[block] = (states == CODES[schema.DONE]).any(axis=2)
             ours = self._ours[block][..., None]
@@ -184,6 +188,14 @@ class CubeWriter:
             states = states[:, :, asked]
             self._missing.note(block, ours & (states == CODES[schema.PENDING]))
             self._has_failed[block] = (ours & (states == CODES[schema.FAILED])).any(axis=2)
+
+    def _has_row(self) -> NDArray[np.bool_]:
+        """Return which rows the cube has, shape ``(lesion, segmentation)``: those with a mask."""
+        found = np.zeros(self._states.shape, bool)
+        for first in range(0, len(found), _LESIONS_AT_A_TIME):
+            some = slice(first, first + _LESIONS_AT_A_TIME)
+            found[some] = self._arrays["mask"][some] != ""
+        return found
 
     @property
     def missing(self) -> Mapping[Row, tuple[Key, ...]]:
@@ -360,9 +372,3 @@ class CubeWriter:
             return bool(self._ours[cell_of(self._labels, row)])
         except KeyError:
             return False
-
-
-def _positions(array: zarr.Array, known: Iterable[str]) -> dict[str, int]:
-    """Return the position of each label; those that are known already take no memory a second time."""
-    same = {name: name for name in known}
-    return {same.get(label, label): i for i, label in enumerate(map(str, array[...]))}
