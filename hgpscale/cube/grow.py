@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hgpscale.cohort.manifest import Cohort
     from hgpscale.cube.manifest import Told
 
-_BLOCKS_AT_A_TIME = 256
+_BLOCKS_AT_A_TIME = 16
 
 _SHOWN = 5
 """Differences that a message lists before it says how many more there are."""

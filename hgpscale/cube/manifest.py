@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Row = tuple[str, str]
 """``(lesion, segmentation)``: one row of the manifest."""
 
+_CHUNKS_AT_A_TIME = 16
+"""Zarr takes half the time for each that it takes for one alone."""
+
 _REGION = ("requested_label", "roi")
 """Variables that decide which voxels are measured: what differs there makes other numbers."""
 
@@ -69,12 +72,15 @@ class Told:
     added: int = 0
 
     def blocks(self) -> Iterator[tuple[str, slice, NDArray[Any]]]:
-        """Yield what must be written: variable, lesions, values."""
+        """Yield what must be written, some chunks that follow each other at a time: variable, lesions, values."""
         for name, changed in self.changed.items():
             lesions = changed.reshape(changed.shape[0], -1).any(axis=1)
-            for block in np.unique(np.flatnonzero(lesions) // schema.LESION_CHUNK):
-                where = slice(block * schema.LESION_CHUNK, (block + 1) * schema.LESION_CHUNK)
-                yield name, where, self.tables[name][where]
+            chunks = np.unique(np.flatnonzero(lesions) // schema.LESION_CHUNK)
+            for run in np.split(chunks, np.flatnonzero(np.diff(chunks) > 1) + 1):
+                for i in range(0, len(run), _CHUNKS_AT_A_TIME):
+                    some = run[i : i + _CHUNKS_AT_A_TIME]
+                    where = slice(int(some[0]) * schema.LESION_CHUNK, (int(some[-1]) + 1) * schema.LESION_CHUNK)
+                    yield name, where, self.tables[name][where]
 
 
 def check_names(path: str | Path, cohort: Cohort) -> None:
