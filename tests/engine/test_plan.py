@@ -79,6 +79,20 @@ def test_rows_whose_files_changed_are_found_and_unreadable_files_are_left_alone(
     assert changed_files(COHORT, known, {}) == {}
 
 
+def test_a_task_is_made_when_it_is_asked_for() -> None:
+    missing = dict(ALL)
+    scans = plan(COHORT, missing, {}, SETTINGS)
+    assert next(scans).image == "b.nii"
+    del missing["a", "RAD"]
+    assert list(scans) == []
+
+
+def test_tasks_have_no_dict_each() -> None:
+    scan = next(plan(COHORT, ALL, {}, SETTINGS))
+    assert not hasattr(scan, "__dict__")
+    assert not hasattr(scan.lesions[0], "__dict__")
+
+
 def test_nothing_pending_plans_nothing() -> None:
     assert list(plan(COHORT, {}, {}, SETTINGS)) == []
 
