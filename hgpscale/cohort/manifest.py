@@ -6,17 +6,19 @@ import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hgpscale.catalog import column_problems
+from hgpscale.cohort.rows import Cohort, LesionRow, Rows
 from hgpscale.cohort.table import Table, read_table
 from hgpscale.errors import ManifestError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = ["Cohort", "LesionRow", "read_manifest"]
 
 REQUIRED = ("patient", "image", "mask")
 PERCENTAGES = ("hgp_desmoplastic", "hgp_replacement", "hgp_pushing")
@@ -35,78 +37,6 @@ _SHOWN = 5
 _SUM_TOLERANCE = 0.5
 
 Problems = list[tuple[int, str]]
-
-
-@dataclass(frozen=True)
-class LesionRow:
-    """One lesion as one segmentation outlines it: one row of a manifest.
-
-    Attributes
-    ----------
-    line
-        Line in the manifest; the header is line 1 (Parquet: the row's number + 2).
-    lesion, segmentation, patient
-        Its ids; `segmentation` is the rater or method, ``default`` where the manifest has no such column.
-    image, mask
-        The files, absolute; relative ones start at the manifest's folder.
-    image_text, mask_text
-        The files as the manifest writes them.
-    label
-        Value of the region in the mask; None: the mask's only non-zero value.
-    roi
-        Name, number or pattern of the segments that make the region, see `Outlines.region`; '' where the manifest has
-        none.
-    liver
-        Mask of the liver, absolute; None where the manifest has none.
-    liver_roi
-        Which segments of that file, or which value, see `Outlines.organ`.
-
-    """
-
-    line: int
-    lesion: str
-    segmentation: str
-    patient: str
-    image: Path
-    mask: Path
-    image_text: str
-    mask_text: str
-    label: int | None
-    roi: str
-    liver: Path | None = None
-    liver_roi: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Cohort:
-    """All lesions of a manifest.
-
-    Attributes
-    ----------
-    source
-        The manifest's path, for messages.
-    rows
-        In the order of the manifest.
-    columns
-        What the manifest says of each lesion: index `lesion` in order of first appearance, column `patient` and
-        every other one that is not of a single row. Numbers are int64 or float64 (NaN where empty), the rest text
-        ('' where empty).
-
-    """
-
-    source: str
-    rows: tuple[LesionRow, ...]
-    columns: pd.DataFrame
-
-    @property
-    def lesions(self) -> tuple[str, ...]:
-        """Ids of the lesions, in order of first appearance."""
-        return tuple(dict.fromkeys(row.lesion for row in self.rows))
-
-    @property
-    def segmentations(self) -> tuple[str, ...]:
-        """Ids of the segmentations, in order of first appearance."""
-        return tuple(dict.fromkeys(row.segmentation for row in self.rows))
 
 
 def read_manifest(path: str | Path) -> Cohort:
@@ -154,7 +84,7 @@ def read_manifest(path: str | Path) -> Cohort:
     _check_same(table, "patient", [name for name in ("split",) if name in table.columns], problems)
     if problems:
         raise _manifest_error(path, problems)
-    return Cohort(str(path), tuple(rows), _lesion_columns(table))
+    return Cohort(str(path), rows, _lesion_columns(table))
 
 
 def _manifest_error(path: Path, problems: Problems) -> ManifestError:
@@ -174,24 +104,27 @@ def _adopt_pyradiomics(table: Table) -> None:
     renamed = {**_PYRADIOMICS, **({patient: "patient"} if patient else {})}
     names = {old: new for old, new in renamed.items() if new not in table.columns}
     table.columns = [names.get(name, name) for name in table.columns]
-    table.rows = [{names.get(name, name): cell for name, cell in row.items()} for row in table.rows]
+    table.cells = {names.get(name, name): column for name, column in table.cells.items()}
     if "patient" not in table.columns:
         first: dict[str, str] = {}
-        for number, row in enumerate(table.rows, start=1):
-            row["patient"] = first.setdefault(row["image"], str(number))
+        table.cells["patient"] = [
+            first.setdefault(image, str(number)) for number, image in enumerate(table.cells["image"], start=1)
+        ]
         table.columns.append("patient")
     if "lesion" not in table.columns:
-        _number_lesions(table.rows)
+        table.cells["lesion"] = _numbered(table.cells["patient"])
         table.columns.append("lesion")
 
 
-def _number_lesions(rows: list[dict[str, str]]) -> None:
-    total = Counter(row["patient"] for row in rows)
+def _numbered(patients: Sequence[str]) -> list[str]:
+    """Return a lesion for each row: the patient, with a number where there are several rows of one."""
+    total = Counter(patients)
     seen: Counter[str] = Counter()
-    for row in rows:
-        patient = row["patient"]
+    lesions = []
+    for patient in patients:
         seen[patient] += 1
-        row["lesion"] = f"{patient}-{seen[patient]}" if total[patient] > 1 else patient
+        lesions.append(f"{patient}-{seen[patient]}" if total[patient] > 1 else patient)
+    return lesions
 
 
 def _check_names(path: Path, columns: list[str]) -> None:
@@ -218,59 +151,68 @@ def _check_names(path: Path, columns: list[str]) -> None:
 
 
 def _fill_ids(table: Table, problems: Problems) -> None:
-    """Add the columns `segmentation` and `lesion` where they are not there."""
+    """Add the cells of `segmentation` and `lesion` where they are not there."""
     if "segmentation" not in table.columns:
-        for row in table.rows:
-            row["segmentation"] = DEFAULT_SEGMENTATION
+        table.cells["segmentation"] = [DEFAULT_SEGMENTATION] * len(table.lines)
     if "lesion" in table.columns:
         return
-    first: dict[tuple[str, str], int] = {}
-    for line, row in zip(table.lines, table.rows, strict=True):
-        patient, segmentation = row["patient"], row["segmentation"]
-        row["lesion"] = patient
-        before = first.setdefault((patient, segmentation), line)
-        if before != line and patient:
-            row["lesion"] = f"{patient} (line {line})"  # so that no other check complains of the same
+    patients = table.cells["patient"]
+    table.cells["lesion"] = list(patients)
+    for i, before in _repeated(patients, table.cells["segmentation"]):
+        line, patient, segmentation = table.lines[i], patients[i], table.cells["segmentation"][i]
+        if patient:
+            table.cells["lesion"][i] = f"{patient} (line {line})"  # so that no other check complains of the same
             problems.append(
                 (
                     line,
-                    f"patient {patient!r} has another row of segmentation {segmentation!r} on line {before}: add a "
-                    f"column 'lesion' that names each lesion, for example '{patient}-1' and '{patient}-2'",
+                    f"patient {patient!r} has another row of segmentation {segmentation!r} on line "
+                    f"{table.lines[before]}: add a column 'lesion' that names each lesion, for example '{patient}-1' "
+                    f"and '{patient}-2'",
                 )
             )
 
 
-def _lesion_rows(path: Path, table: Table, problems: Problems) -> list[LesionRow]:
-    folder = path.absolute().parent
-    rows = []
-    for line, row in zip(table.lines, table.rows, strict=True):
-        label = _label(row.get("label", ""))
-        if label == 0:
-            problems.append((line, f"label is {row['label']!r}, expected a whole number of at least 1"))
-        if row.get("Label_channel", "0") not in ("", "0"):
-            problems.append(
-                (
-                    line,
-                    f"Label_channel is {row['Label_channel']!r}: expected one for all rows, as setting label_channel",
-                )
-            )
-        rows.append(
-            LesionRow(
-                line,
-                row["lesion"],
-                row["segmentation"],
-                row["patient"],
-                folder / row["image"],
-                folder / row["mask"],
-                row["image"],
-                row["mask"],
-                label,
-                row.get("roi", ""),
-                folder / row["liver"] if row.get("liver") else None,
-                row.get("liver_roi", ""),
+def _repeated(names: Sequence[str], segmentations: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the rows whose name was there already with the same segmentation, each with the first such row."""
+    first: dict[str, dict[str, int]] = {name: {} for name in set(segmentations)}
+    rows = enumerate(zip(names, segmentations, strict=True))
+    firsts = (first[rater].setdefault(name, i) for i, (name, rater) in rows)
+    return [(i, before) for i, before in enumerate(firsts) if before != i]
+
+
+def _lesion_rows(path: Path, table: Table, problems: Problems) -> Rows:
+    absent = [""] * len(table.lines)
+    cells = {name: table.cells.get(name, absent) for name in ("label", "roi", "liver", "liver_roi")}
+    labels = {text: _label(text) for text in set(cells["label"])}
+    for i in _where(cells["label"], lambda text: labels[text] == 0):
+        problems.append((table.lines[i], f"label is {cells['label'][i]!r}, expected a whole number of at least 1"))
+    channels = table.cells.get("Label_channel", [])
+    for i in _where(channels, lambda text: text not in ("", "0")):
+        problems.append(
+            (
+                table.lines[i],
+                f"Label_channel is {channels[i]!r}: expected one for all rows, as setting label_channel",
             )
         )
-    return rows
+    columns: dict[str, Sequence[Any]] = {
+        "line": table.lines,
+        "lesion": table.cells["lesion"],
+        "segmentation": table.cells["segmentation"],
+        "patient": table.cells["patient"],
+        "image_text": table.cells["image"],
+        "mask_text": table.cells["mask"],
+        "label": [labels[text] for text in cells["label"]],
+        "roi": cells["roi"],
+        "liver_text": cells["liver"],
+        "liver_roi": cells["liver_roi"],
+    }
+    return Rows(path.absolute().parent, columns)
+
+
+def _where(cells: Sequence[str], wrong: Callable[[str], bool]) -> list[int]:
+    """Return the rows with a wrong cell; each text is looked at once, however often it is there."""
+    found = set(filter(wrong, set(cells)))
+    return [i for i, text in enumerate(cells) if text in found] if found else []
 
 
 def _label(text: str) -> int | None:
@@ -282,32 +224,32 @@ def _label(text: str) -> int | None:
 
 def _check_rows(table: Table, problems: Problems) -> None:
     """Check each row on its own, and that no lesion is there twice with the same segmentation."""
-    names = [*REQUIRED, "segmentation", *(["lesion"] if "lesion" in table.columns else [])]
-    first: dict[tuple[str, str], int] = {}
-    for line, row in zip(table.lines, table.rows, strict=True):
-        for name in names:
-            if not row[name]:
-                problems.append((line, f"{name} is empty"))
-            elif not row[name].isprintable():
-                problems.append((line, f"{name} is {row[name]!r}: it holds a character that cannot be printed"))
-        if "__" in row["segmentation"]:
-            problems.append((line, f"segmentation is {row['segmentation']!r}: '__' is reserved for column names"))
-        if row.get("split", "") not in ("", *SPLITS):
-            problems.append((line, f"split is {row['split']!r}, expected {' or '.join(SPLITS)}, or an empty cell"))
-        problems += [(line, text) for text in _percentage_problems(row)]
-        key = row["lesion"], row["segmentation"]
-        before = first.setdefault(key, line)
-        if before != line and row["lesion"]:
+    for name in (*REQUIRED, "segmentation", *(["lesion"] if "lesion" in table.columns else [])):
+        cells = table.cells[name]
+        for i in _where(cells, lambda text: not text or not text.isprintable()):
+            what = f"is {cells[i]!r}: it holds a character that cannot be printed" if cells[i] else "is empty"
+            problems.append((table.lines[i], f"{name} {what}"))
+    lesions, segmentations = table.cells["lesion"], table.cells["segmentation"]
+    for i in _where(segmentations, lambda text: "__" in text):
+        problems.append((table.lines[i], f"segmentation is {segmentations[i]!r}: '__' is reserved for column names"))
+    splits = table.cells.get("split", [])
+    for i in _where(splits, lambda text: text not in ("", *SPLITS)):
+        problems.append((table.lines[i], f"split is {splits[i]!r}, expected {' or '.join(SPLITS)}, or an empty cell"))
+    percentages = [table.cells[name] for name in PERCENTAGES if name in table.cells]
+    for line, *cells in zip(table.lines, *percentages, strict=True) if percentages else ():
+        problems += [(line, text) for text in _percentage_problems(dict(zip(PERCENTAGES, cells, strict=True)))]
+    for i, before in _repeated(lesions, segmentations):
+        if lesions[i]:
             problems.append(
                 (
-                    line,
-                    f"lesion {key[0]!r} with segmentation {key[1]!r} is on line {before} already: give each its own id",
+                    table.lines[i],
+                    f"lesion {lesions[i]!r} with segmentation {segmentations[i]!r} is on line {table.lines[before]} "
+                    "already: give each its own id",
                 )
             )
 
 
-def _percentage_problems(row: Mapping[str, str]) -> list[str]:
-    cells = {name: row[name] for name in PERCENTAGES if name in row}
+def _percentage_problems(cells: Mapping[str, str]) -> list[str]:
     given = {name: text for name, text in cells.items() if text not in _MISSING}
     wrong = [name for name, text in given.items() if not (_NUMBER.fullmatch(text) and 0 <= float(text) <= 100)]
     if wrong:
@@ -324,16 +266,22 @@ def _percentage_problems(row: Mapping[str, str]) -> list[str]:
 
 def _check_same(table: Table, key: str, names: Iterable[str], problems: Problems) -> None:
     """Report columns that differ between rows of the same lesion (or patient, as `key` says)."""
-    first: dict[str, tuple[int, dict[str, str]]] = {}
-    same: dict[str, Callable[[str], object]] = {
-        name: _as_number if _is_numeric(table, name) else str for name in names if name != key
-    }
-    for line, row in zip(table.lines, table.rows, strict=True):
-        before, other = first.setdefault(row[key], (line, row))
+    keys = table.cells[key]
+    first: dict[str, int] = {}
+    firsts = (first.setdefault(text, i) for i, text in enumerate(keys))
+    later = [(i, before) for i, before in enumerate(firsts) if before != i and keys[i]]
+    for name in names:
+        if name == key:
+            continue
+        cells = table.cells[name]
+        value: Callable[[str], object] = _as_number if later and _is_numeric(table, name) else str
         problems += [
-            (line, f"{name} of {key} {row[key]!r} is {row[name]!r}, on line {before} it is {other[name]!r}")
-            for name, value in same.items()
-            if row[key] and value(row[name]) != value(other[name])
+            (
+                table.lines[i],
+                f"{name} of {key} {keys[i]!r} is {cells[i]!r}, on line {table.lines[before]} it is {cells[before]!r}",
+            )
+            for i, before in later
+            if cells[i] != cells[before] and value(cells[i]) != value(cells[before])
         ]
 
 
@@ -343,7 +291,7 @@ def _is_numeric(table: Table, name: str) -> bool:
         return False
     if name in table.numeric or name in PERCENTAGES:
         return True
-    cells = {row[name] for row in table.rows} - set(_MISSING)
+    cells = set(table.cells[name]) - set(_MISSING)
     return bool(cells) and all(_NUMBER.fullmatch(cell) and not _CODE.fullmatch(cell) for cell in cells)
 
 
@@ -357,17 +305,17 @@ def _as_number(text: str) -> float | None:
 def _lesion_columns(table: Table) -> pd.DataFrame:
     import pandas as pd
 
-    rows: dict[str, dict[str, str]] = {}
-    for row in table.rows:
-        rows.setdefault(row["lesion"], row)
+    first: dict[str, int] = {}
+    for i, lesion in enumerate(table.cells["lesion"]):
+        first.setdefault(lesion, i)
     names = ["patient"] + [name for name in table.columns if name not in (*_ROW_COLUMNS, "patient", "Label_channel")]
     columns = {}
     for name in names:
-        cells = [row[name] for row in rows.values()]
+        cells = [table.cells[name][i] for i in first.values()]
         numeric = _is_numeric(table, name)
         columns[name] = pd.Series(_numbers(cells, name) if numeric else cells, dtype=None if numeric else "str")
     frame = pd.DataFrame(columns)
-    frame.index = pd.Index(list(rows), name="lesion", dtype="str")
+    frame.index = pd.Index(list(first), name="lesion", dtype="str")
     return frame
 
 

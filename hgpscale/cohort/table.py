@@ -1,28 +1,32 @@
-"""Reads a manifest file into rows of text, with the line that each row stands on."""
+"""Reads a manifest file into columns of text, with the line that each row stands on."""
 
 from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hgpscale.errors import ManifestError, MissingManifestError
 
 _PARQUET = (".parquet", ".pq")
+_ROWS_AT_A_TIME = 65_536
+"""Of a Parquet file, as Python's objects."""
 
 
 @dataclass
 class Table:
-    """A manifest as text.
+    """A manifest as text; equal cells are one string, so that a table of many rows takes little memory.
 
     Attributes
     ----------
     columns
         Names, stripped.
-    rows
-        Cells of each row by column, stripped; '' where there is none.
+    cells
+        All cells of a column by its name, stripped; '' where there is none.
     lines
         Line of each row in the file; the header is line 1 (Parquet: the row's number + 2).
     problems
@@ -33,10 +37,16 @@ class Table:
     """
 
     columns: list[str]
-    rows: list[dict[str, str]]
-    lines: list[int]
+    cells: dict[str, list[str]]
+    lines: array[int]
     problems: list[tuple[int, str]]
     numeric: frozenset[str] = frozenset()
+
+    @property
+    def rows(self) -> Iterator[dict[str, str]]:
+        """Yield the cells of each row by column."""
+        for cells in zip(*self.cells.values(), strict=True):
+            yield dict(zip(self.cells, cells, strict=True))
 
 
 def read_table(path: Path) -> Table:
@@ -61,7 +71,7 @@ def read_table(path: Path) -> Table:
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror or error}") from error
     _check_columns(path, table.columns)
-    if not table.rows and not table.problems:
+    if not table.lines and not table.problems:
         raise ManifestError(f"{path}: it has a header and no rows")
     return table
 
@@ -73,13 +83,13 @@ def _read_csv(path: Path) -> Table:
             header = next(reader, None)
             if not header:
                 raise ManifestError(f"{path}: the file is empty; expected a header and a row for each lesion")
-            table = Table(without_empty_end([name.strip() for name in header], 1), [], [], [])
+            found = _Rows(without_empty_end([name.strip() for name in header], 1))
             line = reader.line_num + 1
             for cells in reader:
                 # a quoted cell can span lines: the row starts on the line after the last one's end
-                _add_row(table, [cell.strip() for cell in cells], line)
+                found.add([cell.strip() for cell in cells], line)
                 line = reader.line_num + 1
-            return table
+            return found.table()
     except UnicodeDecodeError as error:
         raise ManifestError(
             f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV UTF-8"
@@ -88,15 +98,33 @@ def _read_csv(path: Path) -> Table:
         raise ManifestError(f"{path}: line {reader.line_num}: is not CSV: {error}") from error
 
 
-def _add_row(table: Table, cells: list[str], line: int) -> None:
-    if not any(cells):
-        return
-    cells = without_empty_end(cells, len(table.columns))
-    if len(cells) != len(table.columns):
-        table.problems.append((line, f"it has {len(cells)} cells, the header has {len(table.columns)}"))
-        return
-    table.rows.append(dict(zip(table.columns, cells, strict=True)))
-    table.lines.append(line)
+@dataclass
+class _Rows:
+    """Collects the rows of a table with the columns `names`."""
+
+    names: list[str]
+    columns: list[list[str]] = field(init=False)
+    lines: array[int] = field(default_factory=lambda: array("q"))
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    known: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.columns = [[] for _ in self.names]
+
+    def add(self, cells: list[str], line: int) -> None:
+        if not any(cells):
+            return
+        cells = without_empty_end(cells, len(self.names))
+        if len(cells) != len(self.names):
+            self.problems.append((line, f"it has {len(cells)} cells, the header has {len(self.names)}"))
+            return
+        for column, cell in zip(self.columns, cells, strict=True):
+            column.append(self.known.setdefault(cell, cell))
+        self.lines.append(line)
+
+    def table(self, numeric: Iterable[str] = ()) -> Table:
+        cells = dict(zip(self.names, self.columns, strict=True))
+        return Table(self.names, cells, self.lines, self.problems, frozenset(numeric))
 
 
 def without_empty_end(cells: list[str], keep: int) -> list[str]:
@@ -119,16 +147,18 @@ def _read_parquet(path: Path) -> Table:
     names = [str(name).strip() for name in arrow.column_names]
     # the index that pandas stores beside the columns is not one of them
     kept = [i for i, name in enumerate(names) if not name.startswith("__index_level_")]
-    columns = [arrow.column(i).to_pylist() for i in kept]
     numeric = {
         names[i]
         for i in kept
         if pa.types.is_integer(arrow.schema.types[i]) or pa.types.is_floating(arrow.schema.types[i])
     }
-    table = Table([names[i] for i in kept], [], [], [], frozenset(numeric))
-    for number, values in enumerate(zip(*columns, strict=True)):
-        _add_row(table, [text_of(value) for value in values], number + 2)
-    return table
+    found = _Rows([names[i] for i in kept])
+    line = 2
+    for batch in arrow.to_batches(max_chunksize=_ROWS_AT_A_TIME):
+        for values in zip(*(batch.column(i).to_pylist() for i in kept), strict=True):
+            found.add([text_of(value) for value in values], line)
+            line += 1
+    return found.table(numeric)
 
 
 def text_of(value: Any) -> str:

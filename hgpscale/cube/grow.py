@@ -6,8 +6,9 @@ otherwise is pending again, before the cube says that it is made of the new ones
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ import zarr
 from hgpscale.catalog import FAMILIES, ORIGINAL, is_of_region
 from hgpscale.contents import Contents, Key
 from hgpscale.cube import manifest, merge, schema, store
+from hgpscale.cube.by_row import mask_of
 from hgpscale.cube.head import Head, forget, lay_out, open_root, settle
 from hgpscale.cube.states import Labels, States
 from hgpscale.cube.together import together
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from hgpscale.cohort.manifest import Cohort
     from hgpscale.cube.manifest import Told
 
+_BLOCKS_AT_A_TIME = 16
+
 _SHOWN = 5
 """Differences that a message lists before it says how many more there are."""
 
@@ -40,6 +44,8 @@ class Grown(NamedTuple):
     ----------
     root, head
         The cube.
+    labels
+        Position of every label, by dimension.
     notes
         What was added or is computed anew, a line each.
 
@@ -47,6 +53,7 @@ class Grown(NamedTuple):
 
     root: zarr.Group
     head: Head
+    labels: Labels
     notes: tuple[str, ...]
 
 
@@ -76,15 +83,14 @@ def make(
 
     """
     root = zarr.create_group(store.open_store(path, read_only=False))
-    told = manifest.compare(path, cohort, root, None, np.zeros((0, 0), bool))
+    told = manifest.compare(path, cohort, root, None, {}, np.zeros((0, 0), bool))
     labels = _labels(told, {}, contents)
     head = Head(settings, contents, told.columns, _sizes(labels), versions)
-    lay_out(root, None, head, labels)
-    for name, where, values in told.blocks():
-        root[name][where] = values
+    lay_out(root, None, head, {dim: list(names) for dim, names in labels.items()})
+    _write(root, told)
     if commit:
         head.commit(root)
-    return Grown(root, head, ())
+    return Grown(root, head, labels, ())
 
 
 def grow(path: str | Path, cohort: Cohort, settings: Settings, *, update: bool) -> Grown:
@@ -104,10 +110,10 @@ def grow(path: str | Path, cohort: Cohort, settings: Settings, *, update: bool) 
         raise CubeError(f"{path}: was packed for sharing and takes no more records; extract to the cube it was made of")
     settle(root, before)
     merged = merge.merge(before.settings, before.versions, settings)
-    old = {dim: {str(name): i for i, name in enumerate(root[dim][...])} for dim in schema.LABELS}
+    old = _positions({dim: _stored(root[dim], cohort.lesions) for dim in schema.LABELS})
     states = States(root["state"], old)
     numbers = states.rows_with(schema.DONE, before.contents.keys)
-    told = manifest.compare(path, cohort, root, before, numbers)
+    told = manifest.compare(path, cohort, root, before, old, numbers)
     differences = [*merged.differences, *told.differences]
     # Of a cube without numbers nothing can be mixed with anything.
     if differences and not update and numbers.any():
@@ -136,16 +142,15 @@ def grow(path: str | Path, cohort: Cohort, settings: Settings, *, update: bool) 
     if stale:
         make_pending(root, states, old, stale, np.ones(states.shape, bool))
     if others := told.stale | told.mended:
-        make_pending(root, states, old, before.contents.keys, mask_of(others, old, states.shape))
+        make_pending(root, states, old, before.contents.keys, mask_of(old, others, states.shape))
     shown = _without(root, before, merged.replaced) if merged.replaced else before
-    lay_out(root, shown, after, labels)
-    for name, where, values in told.blocks():
-        root[name][where] = values
+    lay_out(root, shown, after, {dim: list(names) for dim, names in labels.items()})
+    _write(root, told)
     if after != shown:
         after.commit(root)
     if not before.contents.features.keys() <= after.contents.features.keys():
         forget(root, after)
-    return Grown(root, after, notes)
+    return Grown(root, after, labels, notes)
 
 
 def make_pending(
@@ -178,16 +183,6 @@ async def _blank(array: Any, where: tuple[Any, ...], rows: NDArray[np.bool_]) ->
         await array.setitem(where, values)
 
 
-def mask_of(
-    rows: Collection[manifest.Row], labels: Mapping[str, Mapping[str, int]], shape: tuple[int, int]
-) -> NDArray[np.bool_]:
-    """Return where rows are, bool, shape ``(lesion, segmentation)``."""
-    mask = np.zeros(shape, bool)
-    for lesion, segmentation in rows:
-        mask[labels["lesion"][lesion], labels["segmentation"][segmentation]] = True
-    return mask
-
-
 def _without(root: zarr.Group, head: Head, families: Sequence[str]) -> Head:
     """Have the cube show no families of which all vectors are pending; their arrays are made anew."""
     features = {family: names for family, names in head.contents.features.items() if family not in families}
@@ -196,30 +191,33 @@ def _without(root: zarr.Group, head: Head, families: Sequence[str]) -> Head:
     return fewer
 
 
-def _labels(told: Told, old: Mapping[str, Mapping[str, int]], contents: Contents) -> dict[str, list[str]]:
-    """Return all labels by dimension, those that the cube has first."""
+def _labels(told: Told, old: Labels, contents: Contents) -> dict[str, dict[str, int]]:
+    """Return the positions of all labels by dimension, those that the cube has first."""
     images = [ORIGINAL] if not contents.image_types else list(contents.image_types)
     if any(image == ORIGINAL for _, image, _ in contents.keys) and ORIGINAL not in images:
         images.append(ORIGINAL)
     # The columns of an imported table stand under a region that no other family may have.
     regions = dict.fromkeys((*contents.regions, *(region for region, _, _ in contents.keys)))
-    new: dict[str, Sequence[str]] = {
-        "lesion": list(told.lesions),
-        "segmentation": list(told.segmentations),
-        "region": list(regions),
-        "image_type": images,
-        "family": list(contents.features),
-    }
-    return {dim: list(dict.fromkeys((*old.get(dim, ()), *names))) for dim, names in new.items()}
+    new = {"region": list(regions), "image_type": images, "family": list(contents.features)}
+    others = _positions({dim: dict.fromkeys((*old.get(dim, ()), *names)) for dim, names in new.items()})
+    return {"lesion": told.lesions, "segmentation": told.segmentations, **others}
 
 
-def _sizes(labels: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def _stored(array: zarr.Array, known: Iterable[str]) -> list[str]:
+    """Return the labels of a dimension; those that are known already take no memory a second time."""
+    same = {label: label for label in known}
+    return [same.get(label, label) for label in map(str, array[...])]
+
+
+def _positions(labels: Mapping[str, Iterable[str]]) -> dict[str, dict[str, int]]:
+    return {dim: {label: i for i, label in enumerate(names)} for dim, names in labels.items()}
+
+
+def _sizes(labels: Labels) -> dict[str, int]:
     return {dim: len(names) for dim, names in labels.items()}
 
 
-def _added(
-    before: Head, after: Head, told: Told, old: Mapping[str, Mapping[str, int]], labels: Mapping[str, Sequence[str]]
-) -> list[str]:
+def _added(before: Head, after: Head, told: Told, old: Labels, labels: Labels) -> list[str]:
     notes = [f"{told.added} rows added"] if told.added else []
     for dim, several in (("segmentation", "segmentations"), ("region", "regions"), ("image_type", "image types")):
         new = [name for name in labels[dim] if name not in old[dim]]
@@ -228,6 +226,13 @@ def _added(
     notes += [f"feature classes added: {' '.join(families)}"] if families else []
     columns = [name for name in after.columns if name not in before.columns]
     return notes + ([f"columns added: {' '.join(columns)}"] if columns else [])
+
+
+def _write(root: zarr.Group, told: Told) -> None:
+    arrays = {name: root[name].async_array for name in told.changed}
+    blocks = told.blocks()
+    while some := list(islice(blocks, _BLOCKS_AT_A_TIME)):
+        together([arrays[name].setitem(where, values) for name, where, values in some])
 
 
 def _listed(lines: Sequence[Any], by: str = "; ") -> str:

@@ -205,8 +205,9 @@ def column_values(column: pd.Series[Any]) -> NDArray[Any]:
         and not (types.is_integer_dtype(column) and (column.abs() > exact).any())
     ):
         return column.to_numpy(dtype=np.float64, na_value=math.nan)
-    texts = ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
-    return np.array(texts, object)
+    known: dict[str, str] = {}  # so that equal texts are one in memory
+    texts = ("" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True))
+    return np.array([known.setdefault(text, text) for text in texts], object)
 
 
 def prefix(segmentation: str, region: str, *, several: bool) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from hgpscale.catalog import FAMILIES
 from hgpscale.contents import Contents, Key
 from hgpscale.cube import grow, manifest, patches, schema, store
+from hgpscale.cube.by_row import Digests, Missing, cell_of, mask_of, rows_at
 from hgpscale.cube.lock import Lock
 from hgpscale.cube.making import making, opening
 from hgpscale.cube.states import CODES, States
@@ -33,9 +34,14 @@ from hgpscale.settings import Settings
 
 if TYPE_CHECKING:
     import zarr
+    from numpy.typing import NDArray
 
     from hgpscale.cohort.manifest import Cohort
     from hgpscale.cube.manifest import Row
+
+
+_LESIONS_AT_A_TIME = 256 * schema.LESION_CHUNK
+"""Whose masks' names are in memory together."""
 
 
 class CubeWriter:
@@ -54,8 +60,6 @@ class CubeWriter:
         The same as vectors.
     notes
         What this run added to the cube, or computes anew, a line each.
-    missing
-        The keys that each row of the manifest lacks of those that are asked for, in the order of `Contents.keys`.
 
     """
 
@@ -63,7 +67,7 @@ class CubeWriter:
         self,
         path: str | Path,
         grown: grow.Grown,
-        rows: Iterable[Row],
+        cohort: Cohort,
         keys: Collection[Key],
         lock: Lock,
         *,
@@ -80,12 +84,12 @@ class CubeWriter:
         self._flush_seconds = flush_seconds
         self._last_flush = time.monotonic()
         self._buffer: dict[Row, patches.Row] = {}
-        self._labels = {dim: {str(name): i for i, name in enumerate(self._arrays[dim][...])} for dim in schema.LABELS}
+        self._labels = grown.labels
         self._states = States(self._arrays["state"], self._labels)
         wanted = set(keys)
         self._keys = tuple(key for key in self.contents.keys if key in wanted)
         self._patcher = patches.Patcher(self._keys, self.contents.features, self._labels)
-        self._rows = frozenset(rows)
+        self._ours = mask_of(self._labels, cohort.cells("lesion", "segmentation"), self._states.shape)
         self._survey()
 
     @classmethod
@@ -138,10 +142,9 @@ class CubeWriter:
                 versions = {family: FAMILIES[family].version for family in settings.features}
                 with making(path, lock):
                     grown = grow.make(path, cohort, Contents.of(settings), settings, versions)
-            rows = [(row.lesion, row.segmentation) for row in cohort.rows]
             keys = Contents.of(settings).keys
             times = {"flush_records": flush_records, "flush_seconds": flush_seconds}
-            writer = cls(path, grown, rows, keys, lock, **times)  # type: ignore[arg-type]
+            writer = cls(path, grown, cohort, keys, lock, **times)  # type: ignore[arg-type]
             if retry_failed:
                 writer.reset(writer.failed(), only=schema.FAILED)
             writer._say_finished(not writer.missing and not writer._others)  # a kill may have come before it was said
@@ -161,9 +164,8 @@ class CubeWriter:
                 raise CubeError(f"{path}: exists already; give another path, or remove it")
             with making(path, lock):
                 grown = grow.make(path, cohort, contents, None, {}, commit=False)
-                rows = [(row.lesion, row.segmentation) for row in cohort.rows]
                 times = {"flush_records": schema.LESION_CHUNK, "flush_seconds": math.inf}
-                writer = cls(path, grown, rows, contents.keys, lock, **times)  # type: ignore[arg-type]
+                writer = cls(path, grown, cohort, contents.keys, lock, **times)  # type: ignore[arg-type]
                 yield writer
                 writer.flush()
                 writer._head.commit(grown.root)
@@ -171,42 +173,49 @@ class CubeWriter:
 
     def _survey(self) -> None:
         """Read what is missing, failed and done."""
-        self.missing: dict[Row, tuple[Key, ...]] = {}
-        self._failed: set[Row] = set()
+        self._missing = Missing(self._labels, self._states.shape, self._keys)
+        self._has_failed = np.zeros(self._states.shape, bool)
         self._others = False  # whether anything is pending that is not asked for
         self._has_numbers = np.zeros(self._states.shape, bool)
-        lesions, raters = list(self._labels["lesion"]), list(self._labels["segmentation"])
         chosen = set(self._keys)
         asked = np.array([key in chosen for key in self.contents.keys], bool)
-        known: dict[bytes, tuple[Key, ...]] = {}  # rows mostly lack the same
-        has_row = np.asarray(self._arrays["mask"][...] != "", bool)
-        ours = grow.mask_of(self._rows, self._labels, self._states.shape)
+        has_row = self._has_row()
         for block, states in self._states.blocks(self.contents.keys):
             self._has_numbers[block] = (states == CODES[schema.DONE]).any(axis=2)
-            others = has_row[block][..., None] & ~(ours[block][..., None] & asked)
+            ours = self._ours[block][..., None]
+            others = has_row[block][..., None] & ~(ours & asked)
             self._others |= bool((others & (states == CODES[schema.PENDING])).any())
             states = states[:, :, asked]
-            pending, failed = states == CODES[schema.PENDING], (states == CODES[schema.FAILED]).any(axis=2)
-            some = pending.any(axis=2)
-            for i, j in np.argwhere(some | failed):
-                row = lesions[block.start + i], raters[j]
-                if row not in self._rows:
-                    continue
-                if some[i, j]:
-                    bits = pending[i, j].tobytes()
-                    if bits not in known:
-                        known[bits] = tuple(key for key, lacks in zip(self._keys, pending[i, j], strict=True) if lacks)
-                    self.missing[row] = known[bits]
-                if failed[i, j]:
-                    self._failed.add(row)
+            self._missing.note(block, ours & (states == CODES[schema.PENDING]))
+            self._has_failed[block] = (ours & (states == CODES[schema.FAILED])).any(axis=2)
+
+    def _has_row(self) -> NDArray[np.bool_]:
+        """Return which rows the cube has, shape ``(lesion, segmentation)``: those with a mask."""
+        found = np.zeros(self._states.shape, bool)
+        for first in range(0, len(found), _LESIONS_AT_A_TIME):
+            some = slice(first, first + _LESIONS_AT_A_TIME)
+            found[some] = self._arrays["mask"][some] != ""
+        return found
+
+    @property
+    def missing(self) -> Mapping[Row, tuple[Key, ...]]:
+        """The keys that each row of the manifest lacks of those that are asked for, in the order of `Contents.keys`.
+
+        It stays true while records are added, until `reset`.
+        """
+        return self._missing
+
+    def missing_keys(self) -> int:
+        """Return how many keys all rows together lack."""
+        return self._missing.total()
 
     def failed(self) -> set[Row]:
         """Return the rows of the manifest of which at least one key that is asked for failed."""
-        return set(self._failed)
+        return set(rows_at(self._labels, self._has_failed))
 
     def has_numbers(self, row: Row) -> bool:
         """Whether the cube has numbers of a row, of the keys that are asked for or of others."""
-        return bool(self._has_numbers[self._cell(row)])
+        return bool(self._has_numbers[cell_of(self._labels, row)])
 
     def reset(self, rows: Iterable[Row], *, only: str | None = None) -> None:
         """Make rows pending again, at once: what they hold counts no more.
@@ -224,7 +233,7 @@ class CubeWriter:
             The storage refused.
 
         """
-        mask = grow.mask_of(list(rows), self._labels, self._states.shape)
+        mask = mask_of(self._labels, rows, self._states.shape)
         if not mask.any():
             return
         try:
@@ -239,15 +248,16 @@ class CubeWriter:
             ) from error
         self._survey()
 
-    def digests(self) -> dict[Row, tuple[str, str, str]]:
+    def digests(self) -> Mapping[Row, tuple[str, str, str]]:
         """Return the digests of image, mask and surroundings behind every row of the manifest that has numbers.
 
         A run compares them with the files that it reads, so that numbers of two versions of a file never mix.
         """
+        having = self._has_numbers & self._ours
+        if not having.any():
+            return {}
         names = ("image_digest", "mask_digest", "surroundings_digest")
-        image, mask, around = (self._arrays[name][...] for name in names)
-        cells = {row: self._cell(row) for row in self._rows}
-        return {row: (str(image[c]), str(mask[c]), str(around[c])) for row, c in cells.items() if self._has_numbers[c]}
+        return Digests(self._labels, having, (self._arrays[name][...] for name in names))
 
     def add(self, record: Record) -> None:
         """Take a record, and flush if it is time.
@@ -284,20 +294,20 @@ class CubeWriter:
             together([self._apply(patch) for one in found for patch in one.numbers])
             together([self._apply(patch) for one in found for patch in one.errors])
             self._states.update(*zip(*(part for one in found for part in one.states), strict=True))
-            self._say_finished(not self._others and self.missing.keys() <= self._buffer.keys())
+            self._say_finished(not self._others and self._missing.keys() <= self._buffer.keys())
         except store.storage_errors() as error:
             if isinstance(error, CubeWriteError):
                 raise
-            stored = len(self._rows) - len(self.missing)
+            total = int(self._ours.sum())
             raise CubeWriteError(
-                f"{self.path}: cannot write: {store.reason(error)}; {stored} of {len(self._rows)} rows are safely "
-                "stored, make room and run the same command again to do the rest"
+                f"{self.path}: cannot write: {store.reason(error)}; {total - len(self._missing)} of {total} rows are "
+                "safely stored, make room and run the same command again to do the rest"
             ) from error
         for row, laid in self._buffer.items():
-            self.missing.pop(row, None)
-            self._has_numbers[self._cell(row)] |= laid.has_numbers
-            if laid.has_failed:
-                self._failed.add(row)
+            cell = cell_of(self._labels, row)
+            self._missing.forget(row)
+            self._has_numbers[cell] |= laid.has_numbers
+            self._has_failed[cell] |= laid.has_failed
         self._buffer.clear()
         self._last_flush = time.monotonic()
 
@@ -325,9 +335,9 @@ class CubeWriter:
     def _checked(self, record: Record) -> patches.Row:
         name = f"record of lesion {record.lesion!r}, segmentation {record.segmentation!r}"
         row = record.lesion, record.segmentation
-        if row not in self._rows:
+        if not self._is_ours(row):
             raise ValueError(f"{name}: no such row in the manifest")
-        if {*record.values, *record.failures} != set(self.missing.get(row, ())):
+        if {*record.values, *record.failures} != set(self._missing.get(row, ())):
             raise ValueError(f"{name}: has not just the keys that the cube lacks")
         try:
             return self._patcher.row(record)
@@ -338,7 +348,7 @@ class CubeWriter:
         """Yield what the records that wait fill, by block of lesions and segmentation."""
         groups: defaultdict[tuple[int, int], dict[int, patches.Row]] = defaultdict(dict)
         for row, laid in self._buffer.items():
-            lesion, rater = self._cell(row)
+            lesion, rater = cell_of(self._labels, row)
             groups[lesion // schema.LESION_CHUNK, rater][lesion % schema.LESION_CHUNK] = laid
         for (block, rater), rows in sorted(groups.items()):
             first = block * schema.LESION_CHUNK
@@ -357,5 +367,8 @@ class CubeWriter:
         block[mask] = values
         await array.setitem(patch.where, block)
 
-    def _cell(self, row: Row) -> tuple[int, int]:
-        return self._labels["lesion"][row[0]], self._labels["segmentation"][row[1]]
+    def _is_ours(self, row: Row) -> bool:
+        try:
+            return bool(self._ours[cell_of(self._labels, row)])
+        except KeyError:
+            return False

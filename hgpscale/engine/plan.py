@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from hgpscale.contents import Contents, Key
 from hgpscale.engine.outlined import Outline, surrounding, surroundings_digest
@@ -12,7 +14,9 @@ from hgpscale.engine.tasks import LesionTask, ScanTask
 from hgpscale.settings import Settings
 
 if TYPE_CHECKING:
-    from hgpscale.cohort.manifest import Cohort
+    from numpy.typing import NDArray
+
+    from hgpscale.cohort.manifest import Cohort, LesionRow
 
 Row = tuple[str, str]
 
@@ -25,8 +29,8 @@ def plan(
     missing: Mapping[Row, tuple[Key, ...]],
     digests: Mapping[Row, tuple[str, str, str]],
     settings: Settings,
-) -> list[ScanTask]:
-    """Group the rows to be done by image file, so that every image is read once.
+) -> Iterator[ScanTask]:
+    """Group the rows to be done by image file, so that every image is read once; a task is made when it is asked for.
 
     Of a file that has changed, some rows may have numbers of before and others of now, when each run named only some of
     them. So each row is held to the files that its own numbers are of; such an image is read once a version.
@@ -36,42 +40,67 @@ def plan(
     cohort
         All rows, done or not.
     missing
-        What is to be computed of each row, by ``(lesion, segmentation)``.
+        What is to be computed of each row, by ``(lesion, segmentation)``. Rows may leave it when they are done.
     digests
         Digests of image, mask and surroundings behind the rows that have numbers, by ``(lesion, segmentation)``.
     settings
         What the tasks will be called with.
 
-    Returns
-    -------
-    list of ScanTask
+    Yields
+    ------
+    ScanTask
         In the order in which the manifest first names each image; lesions in the manifest's order.
 
     """
-    lesions: dict[tuple[str, str], list[LesionTask]] = {}
-    known: dict[str, str] = {}
+    known = _known(cohort, missing, digests)
     everything = Contents.of(settings).keys
-    for row in cohort.rows:
-        key = row.lesion, row.segmentation
+    for group in _by_image(cohort):
+        rows = [cohort.rows[i] for i in group]
+        image = str(rows[0].image)
+        lesions: dict[str, list[LesionTask]] = {}
+        for row in rows:
+            key = row.lesion, row.segmentation
+            wanted = missing.get(key)
+            if wanted:
+                mask = str(row.mask)
+                of_image, of_mask, around = digests.get(key, (known.get(image, ""), known.get(mask, ""), ""))
+                keys = None if wanted == everything else wanted
+                liver = str(row.liver) if row.liver is not None else ""
+                task = LesionTask(
+                    row.lesion, row.segmentation, mask, row.label, of_mask, keys, row.roi, liver, row.liver_roi, around
+                )
+                lesions.setdefault(of_image, []).append(task)
+        drawn = [_outline(row) for row in rows] if settings.reach else []
+        for digest, tasks in lesions.items():
+            yield ScanTask(image, tuple(tasks), digest, _others(drawn, tasks))
+
+
+def _known(cohort: Cohort, missing: Container[Row], digests: Mapping[Row, tuple[str, str, str]]) -> dict[str, str]:
+    """Return the digests of files of rows to be done, behind the numbers that other rows have."""
+    if not digests:
+        return {}
+    known: dict[str, str] = {}
+    wanted: set[str] = set()
+    for lesion, segmentation, image, mask in cohort.cells("lesion", "segmentation", "image", "mask"):
+        key = lesion, segmentation
+        if key in missing:
+            wanted.update((str(image), str(mask)))
         if key in digests:
-            known[str(row.image)], known[str(row.mask)], _ = digests[key]
-    for row in cohort.rows:
-        key = row.lesion, row.segmentation
-        wanted = missing.get(key)
-        if wanted:
-            image, mask = str(row.image), str(row.mask)
-            of_image, of_mask, around = digests.get(key, (known.get(image, ""), known.get(mask, ""), ""))
-            keys = None if wanted == everything else wanted
-            liver = str(row.liver) if row.liver is not None else ""
-            task = LesionTask(
-                row.lesion, row.segmentation, mask, row.label, of_mask, keys, row.roi, liver, row.liver_roi, around
-            )
-            lesions.setdefault((image, of_image), []).append(task)
-    drawn = _outlines(cohort) if settings.reach else {}
-    return [
-        ScanTask(image, tuple(tasks), digest, _others(drawn.get(image, ()), tasks))
-        for (image, digest), tasks in lesions.items()
-    ]
+            known[str(image)], known[str(mask)], _ = digests[key]
+    return {file: known[file] for file in wanted & known.keys()}
+
+
+def _by_image(cohort: Cohort) -> Iterator[NDArray[np.int32]]:
+    """Yield the numbers of each image's rows, in the order in which the manifest first names the images."""
+    numbers: dict[str, int] = {}
+    found = (numbers.setdefault(str(image), len(numbers)) for (image,) in cohort.cells("image"))
+    of_row = np.fromiter(found, np.int32, len(cohort.rows))
+    numbers.clear()  # paths of all scans
+    rows = np.argsort(of_row, kind="stable").astype(np.int32)
+    bounds = np.searchsorted(of_row[rows], np.arange(of_row.max(initial=-1) + 2)).astype(np.int32)
+    del of_row
+    for start, stop in pairwise(bounds):
+        yield rows[start:stop]
 
 
 def biggest_first(scans: Iterable[ScanTask], image_bytes: Callable[[str], int], block: int) -> Iterator[ScanTask]:
@@ -108,9 +137,12 @@ def _outlines(cohort: Cohort) -> dict[str, list[Outline]]:
     """Return where each scan's lesions are drawn."""
     drawn: dict[str, list[Outline]] = {}
     for row in cohort.rows:
-        outline = Outline(row.lesion, row.segmentation, str(row.mask), row.label, row.roi)
-        drawn.setdefault(str(row.image), []).append(outline)
+        drawn.setdefault(str(row.image), []).append(_outline(row))
     return drawn
+
+
+def _outline(row: LesionRow) -> Outline:
+    return Outline(row.lesion, row.segmentation, str(row.mask), row.label, row.roi)
 
 
 def _others(drawn: Iterable[Outline], tasks: Iterable[LesionTask]) -> tuple[Outline, ...]:
@@ -140,10 +172,8 @@ def changed_surroundings(
         if not digests.get(key, ("", "", ""))[2]:
             continue
         liver = now.get(str(row.liver), "") if row.liver is not None else ""
-        outline = Outline(row.lesion, row.segmentation, str(row.mask), row.label, row.roi)
-        others = [
-            (now.get(other.mask, ""), other.label, other.roi) for other in surrounding(outline, drawn[str(row.image)])
-        ]
+        around = surrounding(_outline(row), drawn[str(row.image)])
+        others = [(now.get(other.mask, ""), other.label, other.roi) for other in around]
         if surroundings_digest((liver, row.liver_roi), others) != digests[key][2]:
             changed.add(key)
     return changed

@@ -151,8 +151,8 @@ def extract(
                 "--update to compute those anew"
                 for image, lesions in lesions_added(rows, writer.missing, writer.digests()).items()
             )
-        missing = sum(map(len, writer.missing.values()))
-        tally = _Tally(cube, len(rows.rows), set(writer.missing), writer.failed(), missing)
+        missing = writer.missing_keys()
+        tally = _Tally(cube, len(rows.rows), writer.missing, writer.failed(), missing)
         notify(RunStarted(tally.total, tally.pending, missing, notes, rows.source, str(cube)))
         write_seconds = _fill(writer, rows, tally, place, deadline, notify) if missing else 0.0
     summary = tally.summary(time.monotonic() - began)
@@ -251,9 +251,10 @@ def _cluster(
 class _Tally:
     """What has become of the rows so far."""
 
-    def __init__(self, cube: str | Path, total: int, pending: set[Row], failed: set[Row], missing: int) -> None:
+    def __init__(self, cube: str | Path, total: int, pending: Collection[Row], failed: set[Row], missing: int) -> None:
         self.cube, self.total, self.pending, self.missing = cube, total, len(pending), missing
-        self.failed_before, self.lacking = len(failed - pending), failed & pending
+        self.lacking = {row for row in failed if row in pending}
+        self.failed_before = len(failed) - len(self.lacking)
         self.done = self.computed = 0
         self.failed: list[RowFailure] = []
         self.partial: list[RowFailure] = []

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hgpscale.cohort.images import ImageFile
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LesionTask:
     """One lesion as one segmentation outlines it: where its mask is.
 
@@ -78,7 +78,7 @@ class LesionTask:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScanTask:
     """One image file and the lesions to be cut out of it.
 

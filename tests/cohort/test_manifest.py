@@ -1,4 +1,5 @@
 import csv
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgpscale.cohort import Cohort, read_manifest
+from hgpscale.cohort import Cohort, LesionRow, read_manifest
 from hgpscale.cube import CubeWriter, open_cube
 from hgpscale.errors import ManifestError
 from hgpscale.settings import Settings
@@ -387,3 +388,28 @@ def test_columns_that_a_spreadsheet_once_touched_are_left_out(tmp_path: Path) ->
     (tmp_path / "cohort.csv").write_text("patient,image,mask,,\nP,a,b,,\n,,,,\n")
     (row,) = read_manifest(tmp_path / "cohort.csv").rows
     assert (row.patient, row.mask_text) == ("P", "b")
+
+
+def test_rows_are_a_sequence_by_position_by_slice_and_in_turn(tmp_path: Path) -> None:
+    rows = read(tmp_path, "patient,image,mask,liver\nP,a,m,\nQ,a,n,l\nR,b,o,l\n").rows
+    assert list(rows) == [rows[0], rows[1], rows[2]] == [rows[-3], *rows[1:]]
+    assert [row.liver for row in rows] == [None, tmp_path / "l", tmp_path / "l"]
+    assert len(rows) == 3
+    with pytest.raises(IndexError):
+        rows[3]
+
+
+def test_a_row_takes_no_memory_of_its_own_and_equal_texts_are_one(tmp_path: Path) -> None:
+    rows = read(tmp_path, "patient,lesion,image,mask\nP,P,scan.nii,m.nii\nP,Q,scan.nii,n.nii\n").rows
+    assert rows[0] is not rows[0]  # made when looked at
+    assert not hasattr(rows[0], "__dict__")
+    assert rows[0].image_text is rows[1].image_text
+    assert rows[0].patient is rows[0].lesion
+
+
+def test_some_attributes_of_all_rows_are_those_of_each_row(tmp_path: Path) -> None:
+    cohort = read(tmp_path, FULL)
+    names = [field.name for field in fields(LesionRow)]
+    expected = [tuple(getattr(row, name) for name in names) for row in cohort.rows]
+    assert list(cohort.cells(*names)) == expected
+    assert list(replace(cohort, rows=tuple(cohort.rows)).cells(*names)) == expected

@@ -30,7 +30,7 @@ ALL = {(row.lesion, row.segmentation): KEYS for row in COHORT.rows}
 
 
 def test_every_image_is_one_scan_in_the_manifests_order() -> None:
-    assert plan(COHORT, ALL, {}, SETTINGS) == [
+    assert list(plan(COHORT, ALL, {}, SETTINGS)) == [
         ScanTask(
             "b.nii",
             (
@@ -47,19 +47,19 @@ def test_only_pending_rows_are_planned_and_carry_the_digest_of_their_image() -> 
     scans = plan(
         COHORT, {("b2", "RAD"): KEYS}, {("b1", "PHD"): ("abc", "m", ""), ("a", "RAD"): ("xyz", "m", "")}, SETTINGS
     )
-    assert scans == [ScanTask("b.nii", (LesionTask("b2", "RAD", "b2.nii", None),), "abc")]
+    assert list(scans) == [ScanTask("b.nii", (LesionTask("b2", "RAD", "b2.nii", None),), "abc")]
 
 
 def test_lesions_of_one_label_map_carry_its_digest() -> None:
     rows = [replace(row, mask=Path("map.nii")) for row in COHORT.rows]
     scans = plan(replace(COHORT, rows=tuple(rows)), {("b2", "RAD"): KEYS}, {("b1", "RAD"): ("abc", "m", "")}, SETTINGS)
-    assert scans == [ScanTask("b.nii", (LesionTask("b2", "RAD", "map.nii", None, "m"),), "abc")]
+    assert list(scans) == [ScanTask("b.nii", (LesionTask("b2", "RAD", "map.nii", None, "m"),), "abc")]
 
 
 def test_each_row_is_held_to_the_files_that_its_own_numbers_are_of() -> None:
     missing = {("b1", "RAD"): KEYS[:1], ("b1", "PHD"): KEYS[:1]}
     scans = plan(COHORT, missing, {("b1", "RAD"): ("old", "m", ""), ("b1", "PHD"): ("new", "n", "")}, SETTINGS)
-    assert scans == [
+    assert list(scans) == [
         ScanTask("b.nii", (LesionTask("b1", "RAD", "b1r.nii", 2, "m", KEYS[:1]),), "old"),
         ScanTask("b.nii", (LesionTask("b1", "PHD", "b1p.nii", None, "n", KEYS[:1]),), "new"),
     ]
@@ -67,7 +67,7 @@ def test_each_row_is_held_to_the_files_that_its_own_numbers_are_of() -> None:
 
 def test_what_is_missing_of_a_row_that_has_numbers_is_said_and_so_is_its_digest() -> None:
     scans = plan(COHORT, {("a", "RAD"): KEYS[:2]}, {("a", "RAD"): ("xyz", "m", "")}, SETTINGS)
-    assert scans == [ScanTask("a.nii", (LesionTask("a", "RAD", "a.nii", None, "m", KEYS[:2]),), "xyz")]
+    assert list(scans) == [ScanTask("a.nii", (LesionTask("a", "RAD", "a.nii", None, "m", KEYS[:2]),), "xyz")]
 
 
 def test_rows_whose_files_changed_are_found_and_unreadable_files_are_left_alone() -> None:
@@ -79,8 +79,22 @@ def test_rows_whose_files_changed_are_found_and_unreadable_files_are_left_alone(
     assert changed_files(COHORT, known, {}) == {}
 
 
+def test_a_task_is_made_when_it_is_asked_for() -> None:
+    missing = dict(ALL)
+    scans = plan(COHORT, missing, {}, SETTINGS)
+    assert next(scans).image == "b.nii"
+    del missing["a", "RAD"]
+    assert list(scans) == []
+
+
+def test_tasks_have_no_dict_each() -> None:
+    scan = next(plan(COHORT, ALL, {}, SETTINGS))
+    assert not hasattr(scan, "__dict__")
+    assert not hasattr(scan.lesions[0], "__dict__")
+
+
 def test_nothing_pending_plans_nothing() -> None:
-    assert plan(COHORT, {}, {}, SETTINGS) == []
+    assert list(plan(COHORT, {}, {}, SETTINGS)) == []
 
 
 def test_big_scans_go_first_within_a_block_of_lesions() -> None:
