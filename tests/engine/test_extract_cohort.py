@@ -221,7 +221,7 @@ import sys, time
 from distributed import Client, LocalCluster
 if __name__ == "__main__":
     options = {"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    with LocalCluster(scheduler_port=int(sys.argv[1]), **options) as cluster:
+    with LocalCluster(scheduler_port=int(sys.argv[1]), scheduler_kwargs={"allowed_failures": 0}, **options) as cluster:
         print(cluster.scheduler_address, flush=True)
         time.sleep(600)
 """

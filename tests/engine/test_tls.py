@@ -59,7 +59,7 @@ def address(certificates: Path) -> Iterator[str]:
             protocol="tls://",
             security=security,
             dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
+            scheduler_kwargs={"dashboard": False, "allowed_failures": 0},
         ) as cluster,
     ):
         yield cluster.scheduler_address
