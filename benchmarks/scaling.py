@@ -4,8 +4,10 @@
     python benchmarks/scaling.py simulated [--lesions 10000 100000] [--workers 2]
 
 ``real`` extracts the regions of `real_scans.py`, each scan several times under another name, so that none is read once
-for all: `extract_lesion` in a loop, then the same rows as a cohort on one worker and on two. Overhead is the engine's
-time on one worker, cube included, over the loop's; efficiency is the time on one worker over twice that on two.
+for all: `extract_lesion` in a loop; the same with each scan read once, to its end, for its checksum and digest, as the
+engine does it; two such loops side by side; and the rows as a cohort on one worker and on two. Overheads are the
+engine's time on one worker, cube included, over those of the loops. Efficiency is the time on one worker over twice that
+on two; the last column, a loop's time over the time that it takes beside another, is what this machine has to give.
 Rounds go in turn, and the medians count. Starting the workers is not in the times.
 
 ``simulated`` sends lesions of three a scan, whose reading and extraction do nothing, through the real planner, window,
@@ -26,7 +28,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,23 +40,30 @@ from real_scans import write_manifest
 
 import hgpscale
 from hgpscale.cohort import read_manifest
+from hgpscale.contents import Contents
 from hgpscale.cube import CubeWriter
 from hgpscale.engine.cluster import connect, local_client
 from hgpscale.engine.flow import stream_records
 from hgpscale.engine.plan import plan
+from hgpscale.engine.plugin import prepare_process
+from hgpscale.engine.tasks import extract_prepared, read_scan
 from hgpscale.record import Record
 from hgpscale.settings import Settings
 
 if TYPE_CHECKING:
     from hgpscale.engine.tasks import LesionTask, ScanTask
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "as stored": {},
-    "1 mm, wavelet, LoG": {
-        "setting": {"resampledPixelSpacing": [1, 1, 1]},
-        "imageType": {"Original": {}, "Wavelet": {}, "LoG": {"sigma": [1, 3]}},
-    },
+SETTINGS: dict[str, tuple[int, dict[str, Any]]] = {
+    "as stored": (8, {}),
+    "1 mm, wavelet, LoG": (
+        1,
+        {
+            "setting": {"resampledPixelSpacing": [1, 1, 1]},
+            "imageType": {"Original": {}, "Wavelet": {}, "LoG": {"sigma": [1, 3]}},
+        },
+    ),
 }
+"""How many times `--copies`, because small lesions are soon done, and the parameters."""
 SMALL = {"featureClass": {"firstorder": ["Mean", "Energy"]}}
 KEY = ("lesion", "original", "firstorder")
 
@@ -88,6 +99,23 @@ def loop(manifest: Path, settings: Settings) -> float:
     return time.perf_counter() - start
 
 
+def entire(manifest: Path, settings: Settings) -> float:
+    """Read each scan once, to its end, and extract its rows; return the seconds."""
+    cohort = read_manifest(manifest)
+    keys = Contents.of(settings).keys
+    scans = list(plan(cohort, {(row.lesion, row.segmentation): keys for row in cohort.rows}, {}, settings))
+    start = time.perf_counter()
+    for scan in scans:
+        for item in read_scan(scan, settings):
+            extract_prepared(item, settings)
+    return time.perf_counter() - start
+
+
+def side_by_side(pool: Executor, manifest: Path, settings: Settings) -> float:
+    """Do all in each of two processes at once, and return the seconds."""
+    return statistics.mean(pool.map(entire, [manifest] * 2, [settings] * 2))
+
+
 def engine(manifest: Path, settings: Settings, client: Any, cube: Path) -> float:
     """Extract the same rows as a cohort, and return the seconds."""
     start = time.perf_counter()
@@ -98,26 +126,38 @@ def engine(manifest: Path, settings: Settings, client: Any, cube: Path) -> float
 
 def real(data: Path, copies: int, rounds: int) -> None:
     """Print a line for each of `SETTINGS`."""
-    with tempfile.TemporaryDirectory() as name, local_client(1) as one, local_client(2) as two:
-        folder = Path(name)
-        manifest = copied(data, folder, copies)
-        n = len(read_manifest(manifest).rows)
-        print("| settings | lesions | loop ms/lesion | 1 worker | overhead | 2 workers | efficiency |")
-        print("|---|---|---|---|---|---|---|")
-        for title, parameters in SETTINGS.items():
-            chosen = Settings.from_parameters(parameters)
-            times: list[tuple[float, float, float]] = []
+    prepare_process()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        local_client(1) as one,
+        local_client(2) as two,
+        ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=prepare_process) as pool,
+    ):
+        print(
+            "| settings | lesions | loop | read to the end | 1 worker | overhead | 2 workers | efficiency | of loops |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|", flush=True)
+        for title, (more, parameters) in SETTINGS.items():
+            folder = Path(name) / title
+            folder.mkdir()
+            manifest, chosen = copied(data, folder, copies * more), Settings.from_parameters(parameters)
+            times = []
             for number in range(-1, rounds):  # the first warms up
-                cubes = [folder / f"{title}-{number}-{workers}.zarr" for workers in (1, 2)]
+                cubes = [folder / f"{number}-{workers}.zarr" for workers in (1, 2)]
                 found = (
                     loop(manifest, chosen),
+                    entire(manifest, chosen),
+                    side_by_side(pool, manifest, chosen),
                     *(engine(manifest, chosen, client, cube) for client, cube in zip((one, two), cubes, strict=True)),
                 )
                 times += [found] if number >= 0 else []
-            alone, first, both = (1000 * statistics.median(column) / n for column in zip(*times, strict=True))
+            n = len(read_manifest(manifest).rows)
+            alone, whole, beside, first, both = (
+                1000 * statistics.median(column) / n for column in zip(*times, strict=True)
+            )
             print(
-                f"| {title} | {n} | {alone:.1f} | {first:.1f} | {first / alone - 1:+.1%} | {both:.1f} "
-                f"| {first / both / 2:.2f} |",
+                f"| {title} | {n} | {alone:.1f} | {whole:.1f} | {first:.1f} | {first / alone - 1:+.1%}, "
+                f"{first / whole - 1:+.1%} | {both:.1f} | {first / both / 2:.2f} | {whole / beside:.2f} |",
                 flush=True,
             )
 
@@ -136,9 +176,10 @@ def extract_nothing(lesion: LesionTask, settings: Settings) -> Record:
 def cluster(workers: int) -> Iterator[tuple[str, psutil.Process]]:
     """Start a scheduler and workers as processes of their own; yield its address and process."""
     module = [sys.executable, "-m"]
+    environment = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}  # as docs/clusters.md says
     command = [*module, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
     with (
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as scheduler,
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as scheduler,
         tempfile.TemporaryDirectory() as folder,
     ):
         assert scheduler.stderr is not None
