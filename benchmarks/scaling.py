@@ -6,9 +6,9 @@
 ``real`` extracts the regions of `real_scans.py`, each scan several times under another name, so that none is read once
 for all: `extract_lesion` in a loop; the same with each scan read once, to its end, for its checksum and digest, as the
 engine does it; two such loops side by side; and the rows as a cohort on one worker and on two. Overheads are the
-engine's time on one worker, cube included, over those of the loops. Efficiency is the time on one worker over twice that
-on two; the last column, a loop's time over the time that it takes beside another, is what this machine has to give.
-Rounds go in turn, and the medians count. Starting the workers is not in the times.
+engine's time on one worker, cube included, over those of the loops. Efficiency is the time on one worker over twice
+that on two; the last column, a loop's time over the time that it takes beside another, is what this machine has to
+give. Rounds go in turn, and the medians count. Starting the workers is not in the times.
 
 ``simulated`` sends lesions of three a scan, whose reading and extraction do nothing, through the real planner, window,
 scheduler and writer. The scheduler is a process of its own, as on a cluster.

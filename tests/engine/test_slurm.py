@@ -175,6 +175,19 @@ def test_a_job_that_ends_before_its_worker_is_there_is_told_with_its_last_words(
 
 
 @pytest.mark.usefixtures("slurm")
+def test_a_job_that_ends_before_its_worker_is_there_is_replaced(tmp_path: Path) -> None:
+    # Of three jobs that begin, the second does nothing.
+    counted = f"if ! mkdir {tmp_path / 'one'}; then if mkdir {tmp_path / 'two'}; then exit 1; fi; fi"
+
+    def wait(done: int) -> None:
+        if done == 4:
+            eventually(lambda: started(tmp_path) == 3 and len(jobs("running")) == 2, 40)
+
+    cohort = outcome(tmp_path, [1] * 12, write_cluster(tmp_path, counted), wait)
+    assert set(cohort.calls.values()) == {1}
+
+
+@pytest.mark.usefixtures("slurm")
 def test_a_worker_whose_time_is_up_is_replaced(tmp_path: Path) -> None:
     # One of them, so that what it hands over has somewhere to go: exactly two are there when its time is up.
     once = f"mkdir {tmp_path / 'once'} && LIFETIME=4s || LIFETIME=5m"

@@ -6,9 +6,7 @@ import importlib.util
 import re
 import shutil
 import signal
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,10 +14,10 @@ from typing import Any
 
 import dask
 from distributed import Client, Security
-from distributed.core import Status
 
 from hgpscale.engine.cluster.file import ClusterFile
 from hgpscale.engine.cluster.interrupts import interrupts_deferred
+from hgpscale.engine.cluster.jobs import await_first, ended_replaced, give_up
 from hgpscale.engine.cluster.security import encrypted, on_loopback, security_of
 from hgpscale.engine.cluster.workers import ALLOCATOR, ALLOWED_FAILURES, TCP_TIMEOUT, prepare_workers
 from hgpscale.errors import EngineError
@@ -29,10 +27,6 @@ KINDS = {"slurm": ("SLURMCluster", "sbatch"), "pbs": ("PBSCluster", "qsub"), "ls
 
 _OURS = {"n_workers", "security", "protocol", "asynchronous", "loop", "job_cls", "scheduler_cls"}
 _OF_CLUSTER = {"shared_temp_directory", "scheduler_options", "silence_logs", "name"}  # not of single jobs
-_STATES = {"slurm": ("squeue", "--noheader", "--format", "%T", "--jobs")}
-"""The command that prints the state of a job, and nothing, or an error, of one that has ended."""
-
-_POLL_SECONDS, _STATE_SECONDS = 0.2, 5.0  # how often the scheduler and the batch system are asked for the first worker
 _LOOPBACK = "127.0.0.1:0"
 _IDLE_CHECKS = 60  # this many seconds without work before a worker above the minimum is sent home
 
@@ -95,9 +89,10 @@ def jobqueue_client(cluster: ClusterFile) -> Iterator[Client]:
             client = stack.enter_context(Client(started, set_as_default=False))
             prepare_workers(client)
             _submit(started, cluster)
-        _await_first(started, cluster)  # hours, where the queue is long: Ctrl-C counts again
+        await_first(started, cluster)  # hours, where the queue is long: Ctrl-C counts again
         # Also for a fixed number: `scale` alone does not replace a worker whose job has ended.
         started.adapt(minimum=cluster.workers.minimum, maximum=cluster.workers.maximum, wait_count=_IDLE_CHECKS)
+        stack.enter_context(ended_replaced(started, cluster.kind))
         yield client
 
 
@@ -178,57 +173,7 @@ def _submit(started: Any, cluster: ClusterFile) -> None:
     try:
         started.sync(submitted)
     except (OSError, RuntimeError, ValueError) as error:
-        _give_up(started)
+        give_up(started)
         _, command = KINDS[cluster.kind]
         reason = " ".join(str(error).split())
         raise EngineError(f"{cluster.path}: {command} does not take the job: {reason}") from error
-
-
-def _give_up(started: Any) -> None:
-    """Let closing the cluster not stumble over jobs that it does not expect in their state."""
-    for job in started.workers.values():
-        job.status = Status.failed
-
-
-def _await_first(started: Any, cluster: ClusterFile) -> None:
-    """Wait until a worker is there; a job that ended before would be waited for in vain, and in silence.
-
-    Raises
-    ------
-    EngineError
-        All jobs have ended.
-
-    """
-    asked = time.monotonic()
-    try:
-        while not started.scheduler_info["workers"]:
-            time.sleep(_POLL_SECONDS)
-            if cluster.kind not in _STATES or time.monotonic() - asked < _STATE_SECONDS:
-                continue
-            asked = time.monotonic()
-            jobs = list(started.workers.values())
-            if any(_is_known(job.job_id, cluster.kind) for job in jobs) or started.scheduler_info["workers"]:
-                continue
-            raise EngineError(
-                f"{cluster.path}: job {', '.join(str(job.job_id) for job in jobs)} ended before its worker reached "
-                f"this process{_last_words(jobs[0])}; is Python found there, and does the network let it through?"
-            )
-    except BaseException:
-        _give_up(started)
-        raise
-
-
-def _is_known(job: str, kind: str) -> bool:
-    """Say whether a job waits or runs; where that cannot be told it counts as if."""
-    command = [*_STATES[kind], job]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (all of it is ours)
-    return bool(found.stdout.strip()) or (found.returncode != 0 and "Invalid job id" not in found.stderr)
-
-
-def _last_words(job: Any) -> str:
-    """Return the last line of a job's log, and where it is."""
-    log = Path(job.log_directory or ".") / f"{job.job_name or 'worker'}-{job.job_id}.err"
-    if not log.is_file():
-        return ""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"; {log} ends with: {lines[-1]}" if lines else f"; {log} is empty"
