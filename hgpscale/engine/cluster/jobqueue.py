@@ -124,7 +124,8 @@ def _interface(cluster: ClusterFile) -> Any:
 
 def job_options(cluster: ClusterFile) -> dict[str, Any]:
     """Return what dask-jobqueue's class is called with: the file's options over our own."""
-    options: dict[str, Any] = {"cores": 1, **cluster.options}
+    # What becomes of a lost worker's tasks the run itself tells; Dask would call them failed.
+    options: dict[str, Any] = {"cores": 1, "silence_logs": "critical", **cluster.options}
     options.setdefault("processes", options["cores"])  # one thread a process
     options["scheduler_options"] = _scheduler_options(cluster)
     arguments = list(map(str, options.get("worker_extra_args") or ()))
