@@ -12,7 +12,7 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 
-from hgpscale.engine.cluster import connect, interrupts_remembered, local_client, prepare_workers
+from hgpscale.engine.cluster import connect, interrupts_remembered, local, local_client, prepare_workers
 from hgpscale.errors import EngineError, SettingsError
 from hgpscale.limits import memory_limit
 
@@ -97,6 +97,15 @@ def test_a_worker_in_this_process_leaves_no_limit_behind() -> None:
         prepare_workers(client)
         assert client.submit(memory_limit).result().size == 1 << 30
     assert memory_limit().words.startswith("this machine has")
+
+
+@pytest.mark.parametrize(("cores", "memory", "count"), [(8, 16 << 30, 8), (64, 16 << 30, 16), (4, 1 << 29, 1)])
+def test_there_are_no_more_workers_than_memory_for_them(
+    cores: int, memory: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "CPU_COUNT", cores)
+    monkeypatch.setattr(local, "MEMORY_LIMIT", memory)
+    assert local.default_workers() == count
 
 
 @pytest.mark.parametrize("workers", [0, -1])

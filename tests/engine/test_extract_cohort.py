@@ -204,6 +204,22 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
+@pytest.mark.parametrize("workers", [None, 1])
+def test_this_machine_has_a_name_among_the_clusters(
+    fakes: None, manifest: Path, cube: Path, tmp_path: Path, workers: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault_table.Cohort(tmp_path, LESIONS_A_SCAN)
+    asked: list[int | None] = []
+
+    def opened(workers: int | None, scheduler: None, cluster: None) -> Any:
+        asked.append(workers)
+        return local_client(1)
+
+    monkeypatch.setattr(run, "open_client", opened)
+    assert extract(manifest, cube, cluster="local", workers=workers).done == 6
+    assert asked == [workers]
+
+
 def test_no_worker_left_is_said(tmp_path: Path) -> None:
     cohort = fault_table.Cohort(tmp_path, [1])
     options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}

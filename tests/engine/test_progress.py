@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hgpscale.engine.events import ClusterReady, LesionDone, RowFailure, RunFinished, RunStarted, Summary
+from hgpscale.engine.events import ClusterReady, LesionDone, RowFailure, RunFinished, RunStarted, SchedulerLost, Summary
 from hgpscale.engine.progress import PlainLines, ProgressBar, duration, observer
 from hgpscale.errors import Failure
 
@@ -91,6 +91,15 @@ def test_observer_suits_the_stream(terminal: bool, kind: type[object]) -> None:
 )
 def test_durations_are_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_scheduler_that_is_waited_for_is_told(clock: Clock) -> None:
+    plain, drawn = io.StringIO(), io.StringIO()
+    with ProgressBar(Console(file=drawn, force_terminal=True, width=100)) as bar:
+        for show in (PlainLines(plain, clock), bar):
+            show(SchedulerLost("tcp://10.0.0.1:8786", "gone", 300.0))
+    for stream in (plain, drawn):
+        assert "lost the Dask scheduler at tcp://10.0.0.1:8786: waiting up to 5 min for it" in stream.getvalue()
 
 
 @pytest.mark.parametrize(("link", "shown"), [("http://127.0.0.1:8787/status", 1), ("", 0)])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dask.sizeof import sizeof
 
 from hgpscale.cohort import read_outlines
 from hgpscale.contents import Contents
@@ -284,6 +285,14 @@ def test_a_bad_image_fails_all_its_lesions_a_bad_mask_only_one(image: Path, tmp_
     assert "missing.nii.gz" in failed.failure.reason
     both = read_scan(ScanTask(str(missing), lesions), Settings())
     assert all(isinstance(item, Record) and item.failure is not None for item in both)
+
+
+def test_dask_learns_how_large_a_lesion_is(image: Path, tmp_path: Path) -> None:
+    mask = write(tmp_path / "mask.nii.gz", box())
+    (item,) = read_scan(ScanTask(str(image), (LesionTask("a", "RAD", str(mask)),)), Settings())
+    assert isinstance(item, PreparedLesion)
+    voxels = item.cut.image.array.nbytes + item.cut.plan.roi.array.nbytes
+    assert voxels < sizeof([item]) < voxels + 1000
 
 
 def test_an_image_that_changed_since_is_refused(image: Path, tmp_path: Path) -> None:

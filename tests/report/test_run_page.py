@@ -118,6 +118,12 @@ def test_times_add_up(story: Story) -> None:
     ]
 
 
+def test_a_lost_scheduler_is_told(story: Story) -> None:
+    assert not any("scheduler" in line for line in summary(the_run(story.path)))
+    story.tell([(3, "scheduler_lost", {"scheduler": "tcp://s", "reason": "gone", "seconds": 300})])
+    assert "The scheduler was lost 1 time and waited for." in summary(the_run(story.path))
+
+
 def test_workers_have_what_was_done_on_them(story: Story) -> None:
     run = the_run(story.path)
     # Of the 8 s since workers were counted: w0 read all of 2 s and extracted 1 + 1 + 0.5 s, w1 extracted 2.5 s.
