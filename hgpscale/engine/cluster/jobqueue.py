@@ -89,9 +89,11 @@ def jobqueue_client(cluster: ClusterFile) -> Iterator[Client]:
             client = stack.enter_context(Client(started, set_as_default=False))
             prepare_workers(client)
             _submit(started, cluster)
+        # Also for a fixed number: `scale` alone does not replace a worker whose job has ended. One at least: while the
+        # first one waits in the queue there is no task that would keep it.
+        least = max(1, cluster.workers.minimum)
+        started.adapt(minimum=least, maximum=cluster.workers.maximum, wait_count=_IDLE_CHECKS)
         await_first(started, cluster)  # hours, where the queue is long: Ctrl-C counts again
-        # Also for a fixed number: `scale` alone does not replace a worker whose job has ended.
-        started.adapt(minimum=cluster.workers.minimum, maximum=cluster.workers.maximum, wait_count=_IDLE_CHECKS)
         stack.enter_context(ended_replaced(started, cluster.kind))
         yield client
 

@@ -46,7 +46,7 @@ def await_first(started: Any, cluster: ClusterFile) -> None:
                 continue
             asked = time.monotonic()
             jobs = list(started.workers.values())
-            if _ended(started, cluster.kind) >= started.workers.keys() and not started.scheduler_info["workers"]:
+            if jobs and _ended(started, cluster.kind) >= started.workers.keys():
                 raise EngineError(
                     f"{cluster.path}: job {', '.join(str(job.job_id) for job in jobs)} ended before its worker reached "
                     f"this process{_last_words(jobs[0])}; is Python found there, and does the network let it through?"
