@@ -1,8 +1,8 @@
 """The command line: one thin command for each public function, no logic.
 
-Exit status: 0 done; 1 something about single rows' files or lesions failed; 2 manifest, settings, cube or usage
-wrong, or the storage or the scheduler failed; 130 interrupted. Whatever is imported at the top is paid for by
-``hgpscale --help``: the rest waits.
+Exit status: 0 done; 1 something about single rows' files or lesions failed, or doctor found a problem; 2 manifest,
+settings, cube or usage wrong, or the storage or the scheduler failed; 130 interrupted. Whatever is imported at the top
+is paid for by ``hgpscale --help``: the rest waits.
 """
 
 from __future__ import annotations
@@ -122,6 +122,27 @@ def demo(
     from hgpscale.demo import run_demo
 
     raise typer.Exit(0 if run_demo(folder, workers, quiet=quiet).ok else 1)
+
+
+@app.command(epilog="Example: [bold]hgpscale doctor > doctor.txt[/bold]")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as one JSON object.")] = False,
+) -> None:
+    """Say what is found on this machine, and try whether extraction runs: for yourself, or for a report of a fault.
+
+    Extracts a synthetic lesion and starts one worker, in some seconds; the
+    first time on a machine kernels are compiled, which takes longer. Exit
+    status 1 if something that extraction needs is wrong. The output holds
+    paths, and with them names of folders and users, but nothing of any scan.
+    """
+    from hgpscale.doctor import diagnose
+    from hgpscale.report.doctor import print_diagnosis, print_diagnosis_json
+    from hgpscale.report.tables import counter
+
+    with counter("checks") as on_progress:
+        found = diagnose(on_progress)
+    (print_diagnosis_json if as_json else print_diagnosis)(found)
+    raise typer.Exit(0 if found.ok else 1)
 
 
 @app.command(

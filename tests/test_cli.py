@@ -21,7 +21,9 @@ import hgpscale
 from hgpscale.cli import app
 from hgpscale.errors import CubeError
 
-COMMANDS = ("demo", "cohort", "check", "extract", "run-report", "status", "verify", "pack", "export", "import-table")
+COMMANDS = (
+    "demo", "doctor", "cohort", "check", "extract", "run-report", "status", "verify", "pack", "export", "import-table",
+)  # fmt: skip
 
 
 def run(*arguments: object) -> Result:
