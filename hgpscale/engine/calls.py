@@ -82,6 +82,8 @@ class Calls:
         began = time.perf_counter()
         with ended_after(self._enforceable()):
             items = self.read(scan, self.settings)
+        if len(items) != len(scan.lesions):
+            raise ValueError(f"reading returned {len(items)} items for {len(scan.lesions)} lesions")
         return Timed(items, time.perf_counter() - began, place()[0])
 
     def extract_lesions(self, scan: Timed, indices: Sequence[int]) -> list[Settled | Raised]:
@@ -101,6 +103,7 @@ class Calls:
                 found += [Raised.of(error, error.__traceback__)] * len(scan.lesions)
             else:
                 found += self.extract_lesions(timed, range(len(timed.items)))
+                del timed  # or two scans were there while the next one is read
         return found
 
     def _extract_one(self, scan: Timed, index: int) -> Settled | Raised:

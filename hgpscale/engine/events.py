@@ -137,7 +137,7 @@ class WorkersCounted:
 class LesionSubmitted:
     """A lesion's tasks were given to the scheduler; when they begin on a worker, only their end tells (`Work.start`).
 
-    `alone`: for another time, with nothing else of this run on the cluster, because a worker that had it was lost.
+    `alone`: for another time, on a worker with nothing else of this run, because one that had it was lost.
     """
 
     lesion: str

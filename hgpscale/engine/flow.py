@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 Notify = Callable[[Event], None]
 
+_LOOK_SECONDS = 0.5  # how often workers are looked at while nothing arrives
 _ANY = "any"  # in place of a worker's address
 _DEATHS_ALONE = 2  # that convict a task; one can be chance, such as the end of a job's time
 
@@ -74,14 +75,19 @@ def stream_records(
     Raises
     ------
     SchedulerLostError
-        The scheduler went away.
+        The scheduler went away, or the client is not connected.
     EngineError
         No worker is left, or the workers run another version of hgpscale.
 
     """
     if client.status != "running":
-        raise EngineError(f"the Dask client is {client.status}, expected a running one; connect it again")
-    prepare_workers(client)
+        raise scheduler_lost(f"the Dask client is {client.status}, expected a running one")
+    try:
+        prepare_workers(client)
+    except EngineError as error:
+        if client.status != "running":
+            raise scheduler_lost(str(error)) from error
+        raise
     with losses_noticed(client) as losses:
         flow = _Flow(client, Calls(read, extract, settings, __version__, deadline), losses)
         for part in (flow.together(scans), flow.alone()):
@@ -106,7 +112,6 @@ class _Flow:
         self.events: deque[Event] = deque()  # that are to be told
         self.suspects: list[ScanTask] = []  # of one lesion each
         self.deaths: Counter[tuple[str, str]] = Counter()  # of workers that had nothing but this row
-        self.crowded: set[str] = set()  # workers that were lost with several rows, though each was to be alone
 
     def together(self, scans: Iterable[ScanTask]) -> _Story:
         """Yield the records of all lesions but the suspects, which are put aside."""
@@ -121,40 +126,37 @@ class _Flow:
     def _stream(self, scans: Iterable[ScanTask], *, alone: bool) -> _Story:
         waiting, more = iter(scans), True
         flying: dict[Future, Flight] = {}
-        left: Counter[int] = Counter()  # tasks in flight, by scan
         completed = as_completed(loop=self.client.loop)
         try:
             while more or flying:
                 self.events.extend(self.window.recounted())
+                self._take_back_stranded(flying)
                 places = self._places(flying) if alone else []
-                room = len(places) if alone else self.window.room(len(left))
+                room = len(places) if alone else self.window.room(len({flight.number for flight in flying.values()}))
                 next_ones = list(islice(waiting, room)) if more else []
                 more = more and len(next_ones) == room
                 if next_ones:
                     started = self._submit_alone(next_ones, places) if alone else self._submit(next_ones)
                     flying |= started
-                    left.update(flight.number for flight in started.values())
                     completed.update(list(started))
                     self._tell_submitted(started.values(), alone=alone)
                     del started  # no name may keep a future: its result would stay on the cluster
                 yield from self._told()
                 if not flying:  # the last window was just full, and there is no other
                     continue
-                batch = completed.next_batch()
-                self._note_losses(flying)
-                yield from self._told()
+                batch = _next_batch(completed)
+                yield from self._losses(flying)
+                batch = [future for future in batch if future in flying]
                 results = self.client.gather(dict(enumerate(batch)), errors="skip")
                 for index, future in enumerate(batch):
                     flight = flying.pop(future)
-                    left[flight.number] -= 1
-                    if not left[flight.number]:
-                        del left[flight.number]
                     # None is what `gather` returns for a task that has no result.
                     found = self._failed(future, flight) if results[index] is None else results[index]
                     yield from self._settled(found, flight)
-                del batch, future, results
+                    del future
+                del batch, results
         except (OSError, ClosedClientError) as error:
-            raise self._scheduler_lost(str(error)) from error
+            raise scheduler_lost(str(error)) from error
         finally:
             if flying and self.client.status == "running":
                 self.client.cancel(list(flying))
@@ -166,8 +168,7 @@ class _Flow:
         """Start each scan on a worker of its own."""
         started: dict[Future, Flight] = {}
         for scan, place in zip(scans, places, strict=False):
-            # That worker may be gone when the task gets there: then any will do.
-            where = {} if place == _ANY else {"workers": [place], "allow_other_workers": True}
+            where = {} if place == _ANY else {"workers": [place]}  # no other: there it would not be alone
             started |= self._started(self.graph.alone(scan, place), **where)
         return started
 
@@ -197,20 +198,45 @@ class _Flow:
         while self.events:
             yield self.events.popleft()
 
-    def _note_losses(self, flying: Mapping[Future, Flight]) -> None:
-        """Note the workers that were lost, and which lesions they had."""
+    def _losses(self, flying: dict[Future, Flight]) -> _Story:
+        """Take back what lost workers had, and yield what has cost too many of them.
+
+        Dask's own count of a task's workers is another one on each scheduler, and knows nothing of who was alone.
+        """
         for loss in self.losses():
             read = {key[1] for key in loss.keys if self.graph.is_reading(key)}
-            had = [flight for future, flight in flying.items() if future.key in loss.keys or flight.number in read]
-            rows = tuple((lesion.lesion, lesion.segmentation) for flight in had for _, lesion in flight.lesions)
-            self.events.append(WorkerLost(loss.address, loss.when, rows))
+            had = {
+                future: flight
+                for future, flight in flying.items()
+                if (future.key in loss.keys or flight.number in read) and future.status != "finished"
+            }
+            rows = tuple(
+                (lesion.lesion, lesion.segmentation) for flight in had.values() for _, lesion in flight.lesions
+            )
+            yield WorkerLost(loss.address, loss.when, rows)
             self.window.lost(loss.address)
-            if len(had) > 1:
-                self.crowded.add(loss.address)
+            self._take_back(had, flying)
+            for flight in had.values():
+                reason = self._why_lost(flight, reading=flight.number in read)
+                yield from self._lost(flight, reason, guilty=bool(flight.place) and len(had) == 1)
+
+    def _take_back_stranded(self, flying: dict[Future, Flight]) -> None:
+        """Put aside again what waits for a worker that has left: Dask would have it wait, whoever comes."""
+        places = {"", _ANY, *self.window.free(())}
+        stranded = {future: flight for future, flight in flying.items() if flight.place not in places}
+        self._take_back(stranded, flying)
+        for flight in stranded.values():
+            self._put_aside(flight)
+
+    def _take_back(self, some: Mapping[Future, Flight], flying: dict[Future, Flight]) -> None:
+        if some:
+            self.client.cancel(list(some), force=True)
+        for future in some:
+            del flying[future]
 
     def _settled(self, found: Sequence[Settled | Raised], flight: Flight) -> Iterator[Settled]:
         """Yield what became of a flight's lesions, and learn from it."""
-        for (scan, lesion), one in zip(flight.lesions, found, strict=False):  # of suspects nothing was found
+        for (scan, lesion), one in zip(flight.lesions, found, strict=True) if found else ():  # nothing of suspects
             if isinstance(one, Raised):
                 yield self._in_program(lesion, one)
                 continue
@@ -221,21 +247,12 @@ class _Flow:
     def _failed(self, future: Future, flight: Flight) -> list[Settled | Raised]:
         """Return the failed records of a task without a result; none where it will be tried again alone."""
         if future.cancelled():
-            return self._lost(flight, self._cancelled(future))
+            return list(self._lost(flight, self._cancelled(future), guilty=bool(flight.place)))
         error = future.exception()
         match error:
-            case KilledWorker():
-                scan, _ = flight.lesions[0]
-                doing = f"read {scan.image}" if self.graph.is_reading(error.task) else "computed this lesion"
-                deadline = self.calls.deadline
-                late = "" if deadline is None else f", took longer than the deadline of {deadline:g} s"
-                each = error.allowed_failures + 1  # workers that a scheduler of somebody else gives a task to
-                reason = (
-                    f"{3 * each} worker processes died while they {doing}, {2 * each} with nothing else to do: they "
-                    f"ran out of memory{late} or crashed in a library; give each worker more memory or look at the "
-                    "workers' log"
-                )
-                return self._lost(flight, reason, error.last_worker.address)
+            case KilledWorker():  # where losses are not told: the client's owner listens to them
+                reason = self._why_lost(flight, reading=self.graph.is_reading(error.task))
+                return list(self._lost(flight, reason, guilty=bool(flight.place)))
             case EngineError():
                 raise error
             case NoWorkerError() | NoValidWorkerError():
@@ -250,16 +267,28 @@ class _Flow:
         logger.error("lesion %s, segmentation %s: %s\n%s", lesion.lesion, lesion.segmentation, reason, error.trace)
         return Settled(lesion.failed(Failure("run", " ".join(reason.split())), self.calls.settings))
 
-    def _lost(self, flight: Flight, reason: str, worker: str = "") -> list[Settled | Raised]:
+    def _why_lost(self, flight: Flight, *, reading: bool) -> str:
+        scan, _ = flight.lesions[0]
+        doing = f"read {scan.image}" if reading else "computed this lesion"
+        late = "" if self.calls.deadline is None else f", took longer than the deadline of {self.calls.deadline:g} s"
+        return (
+            f"three worker processes died while they {doing}, two with nothing else to do: they ran out of "
+            f"memory{late} or crashed in a library; give each worker more memory or look at the workers' log"
+        )
+
+    def _lost(self, flight: Flight, reason: str, *, guilty: bool) -> Iterator[Settled]:
         """Convict a lesion that was lost too often while it was alone; put all others aside to be tried alone."""
-        if flight.place and worker not in self.crowded:
+        if guilty:
             ((_, lesion),) = flight.lesions
             row = lesion.lesion, lesion.segmentation
             self.deaths[row] += 1
             if self.deaths[row] >= _DEATHS_ALONE:
-                return [Settled(lesion.failed(Failure(WorkerError.stage, reason), self.calls.settings))]
+                yield Settled(lesion.failed(Failure(WorkerError.stage, reason), self.calls.settings))
+                return
+        self._put_aside(flight)
+
+    def _put_aside(self, flight: Flight) -> None:
         self.suspects += [scan.only(lesion) for scan, lesion in flight.lesions]
-        return []
 
     def _cancelled(self, future: Future) -> str:
         """Say why somebody else took the task away; raise where that was the loss of the scheduler."""
@@ -268,12 +297,22 @@ class _Flow:
         except CancelledError as error:
             reason = " ".join(str(error).split())
             if str(getattr(error, "reason", "")).startswith("scheduler") or self.client.status != "running":
-                raise self._scheduler_lost(reason) from error
+                raise scheduler_lost(reason) from error
             return f"the task was taken off the cluster three times: {reason}"
         raise AssertionError(f"{future} is cancelled but has a result")
 
-    def _scheduler_lost(self, reason: str) -> SchedulerLostError:
-        return SchedulerLostError(
-            f"lost the Dask scheduler: {' '.join(reason.split())}; what had arrived is in the cube, run the same "
-            "command again to go on"
-        )
+
+def scheduler_lost(reason: str) -> SchedulerLostError:
+    """Return the error that says why a scheduler counts as lost."""
+    return SchedulerLostError(
+        f"lost the Dask scheduler: {' '.join(reason.split())}; what had arrived is in the cube, run the same command "
+        "again to go on"
+    )
+
+
+def _next_batch(completed: Any) -> list[Future]:
+    """Return the futures that are done, as soon as there is one; none after a while, to look at the workers."""
+    with completed.thread_condition:
+        if completed.queue.empty():
+            completed.thread_condition.wait(timeout=_LOOK_SECONDS)
+    return list(completed.next_batch(block=False))

@@ -77,7 +77,7 @@ class Graph:
 
     def is_reading(self, key: Any) -> bool:
         """Say whether a key is that of a task of ours that only reads."""
-        return bool(key[0] == f"{_READ}-{self._name}")
+        return isinstance(key, tuple) and key[0] == f"{_READ}-{self._name}"
 
     def _one(self, scans: list[ScanTask]) -> tuple[Any, Flight]:
         number = next(self._numbers)

@@ -79,15 +79,17 @@ def _known(cohort: Cohort, missing: Container[Row], digests: Mapping[Row, tuple[
     """Return the digests of files of rows to be done, behind the numbers that other rows have."""
     if not digests:
         return {}
-    known: dict[str, str] = {}
+    columns = ("lesion", "segmentation", "image", "mask")
     wanted: set[str] = set()
-    for lesion, segmentation, image, mask in cohort.cells("lesion", "segmentation", "image", "mask"):
-        key = lesion, segmentation
-        if key in missing:
-            wanted.update((str(image), str(mask)))
-        if key in digests:
-            known[str(image)], known[str(mask)], _ = digests[key]
-    return {file: known[file] for file in wanted & known.keys()}
+    for lesion, segmentation, *files in cohort.cells(*columns):
+        if (lesion, segmentation) in missing:
+            wanted.update(map(str, files))
+    known: dict[str, str] = {}
+    for lesion, segmentation, *files in cohort.cells(*columns):
+        if wanted.intersection(map(str, files)) and (lesion, segmentation) in digests:
+            found = zip(map(str, files), digests[lesion, segmentation][:2], strict=True)
+            known |= {file: digest for file, digest in found if file in wanted}
+    return known
 
 
 def _by_image(cohort: Cohort) -> Iterator[NDArray[np.int32]]:

@@ -57,6 +57,7 @@ __all__ = ["Summary", "extract"]
 Digests = Mapping[Row, tuple[str, str, str]]
 
 _FILES_AT_A_TIME = 1000  # whose digests are asked for at once
+_IN_VAIN = 3  # losses of the scheduler in a row, without a row stored between them, that end the run
 _BEFORE = Failure("features", "some failed in an earlier run and were not tried again; --retry-failed does that")
 
 
@@ -200,17 +201,22 @@ def _settled(
     """Yield the record of each row that the cube lacks; where the scheduler is lost and comes back, of those left."""
     assert writer.settings is not None, "a cube that takes records of scans has settings"
     connected = place.client()
+    in_vain = 0
     while True:
         address = connected.scheduler.address
         notify(ClusterReady(address, dashboard_link(connected)))
         planned = plan(cohort, writer.missing, writer.digests(), writer.settings)
         scans = biggest_first(planned, image_bytes, LESION_CHUNK)
+        left = len(writer.missing)
         try:
             yield from stream_records(connected, scans, writer.settings, deadline=deadline, on_event=notify)
         except SchedulerLostError as error:
             if not place.returns:
                 raise
             writer.flush()  # what is stored is missing no more
+            in_vain = in_vain + 1 if len(writer.missing) == left else 0
+            if in_vain >= _IN_VAIN:
+                raise
             notify(SchedulerLost(address, str(error), RETURN_SECONDS))
             connected = place.again(error)
         else:

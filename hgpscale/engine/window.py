@@ -72,10 +72,10 @@ class Window:
         return Sizes(max(1, int(lesions)), min(max(1, int(scans)), _MOST_SCANS))
 
     def room(self, flying: int) -> int:
-        """Return how many more scans may start, with so many tasks in flight; none until a few can go together."""
-        threads = max(1, self._threads)
-        room = self._size(threads) - flying
-        return room * self.sizes.scans if room >= threads or not flying else 0
+        """Return how many more scans may start, beside so many (or groups of them); none until a few can together."""
+        size = self._size(max(1, self._threads))
+        room = size - flying
+        return room * self.sizes.scans if room >= max(1, size // TASKS_PER_THREAD) else 0
 
     def free(self, taken: Collection[str]) -> list[str]:
         """Return the addresses of workers without those that are taken."""

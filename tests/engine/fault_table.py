@@ -83,6 +83,8 @@ def _start(folder: Path, task: str) -> str | None:
             raise ModuleNotFoundError("No module named 'nowhere'")
         case "slow":
             time.sleep(0.5)
+        case "long":
+            time.sleep(9)
         case "hang":
             time.sleep(600)
     return kind

@@ -138,17 +138,6 @@ def test_unreachable_scheduler_is_said_soon(address: str) -> None:
         assert time.monotonic() - began < 8
 
 
-def test_a_scheduler_that_would_spend_many_workers_on_a_lesion_is_warned_of() -> None:
-    with (
-        LocalCluster(
-            n_workers=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None
-        ) as cluster,
-        pytest.warns(UserWarning, match=r"a lesion that kills them costs 12; start it with DASK_\w+=0"),
-        connect(cluster.scheduler_address),
-    ):
-        pass
-
-
 def test_connecting_leaves_the_cluster_running() -> None:
     with local_client(1) as client:
         with connect(client.scheduler.address) as other:

@@ -82,16 +82,6 @@ def test_every_lost_worker_is_told_with_the_lesions_it_had(
     assert sorted(int(event.lesion[-1]) for event in submitted if event.alone) == again
 
 
-def test_a_loss_that_dask_makes_good_is_told_too(tmp_path: Path) -> None:
-    # As on a scheduler of somebody else: it tries a task on other workers before it gives it back.
-    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "processes": True, "threads_per_worker": 1}
-    with LocalCluster(n_workers=2, **options) as cluster, Client(cluster.scheduler_address) as other:
-        events, settled = told(other, fault_table.Cohort(tmp_path, [1], {"extract s0-0": {1: "exit"}}))
-    assert [event.lesions for event in events if isinstance(event, WorkerLost)] == [(("s0-0", "default"),)]
-    assert [event.alone for event in events if isinstance(event, LesionSubmitted)] == [False]
-    assert [record.failure for record, _ in settled] == [None]
-
-
 def test_an_observer_s_error_is_its_own(client: Client, tmp_path: Path) -> None:
     def closed(event: Event) -> None:
         raise BrokenPipeError("nobody reads this")

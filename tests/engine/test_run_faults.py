@@ -1,5 +1,6 @@
 """What becomes of a cohort when tasks fail: each table says which attempt of which task fails, and how."""
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -10,12 +11,12 @@ from typing import Any
 
 import fault_table
 import pytest
-from distributed import Client, Future
+from distributed import Client, Future, LocalCluster
 
 from hgpscale.engine import flow
 from hgpscale.engine.calls import Settled
 from hgpscale.engine.cluster import local_client
-from hgpscale.engine.events import Event, LesionSubmitted
+from hgpscale.engine.events import Event, LesionSubmitted, WorkersCounted
 from hgpscale.engine.flow import stream_records
 from hgpscale.engine.tasks import ScanTask
 from hgpscale.engine.window import TASKS_PER_THREAD
@@ -117,7 +118,7 @@ def test_the_innocent_are_not_failed_with_the_guilty(client: Client, tmp_path: P
         "extract s1-0": dict.fromkeys(range(1, 10), "exit"),
         "extract s4-2": dict.fromkeys(range(1, 10), "exit"),
         "read s6": dict.fromkeys(range(1, 10), "exit"),
-        "extract s8-0": {1: "bug"},
+        "extract s8-0": dict.fromkeys(range(1, 10), "bug"),
         **{f"extract s{number}-0": {1: "slow"} for number in (0, 2, 3, 5, 7)},
     }
     cohort = fault_table.Cohort(tmp_path, [1, 2, 1, 1, 3, 1, 2, 1, 1, 1], faults)
@@ -218,6 +219,57 @@ def test_worker_of_another_version_stops_the_run(
 def test_worker_without_a_library_stops_the_run(client: Client, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="No module named 'nowhere'"):
         outcome(client, fault_table.Cohort(tmp_path, [1], {"read s0": {1: "missing"}}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("allowed", "most", "fixed"),
+    [
+        # Before it is alone, Dask has it end four workers, or fewer if it is taken back in time.
+        pytest.param(3, 4 + 2, False, id="a scheduler that gives a task to several workers by itself"),
+        pytest.param(0, 1 + 2, True, id="a worker that comes back at the address it had"),
+    ],
+)
+def test_two_workers_that_had_nothing_else_convict_a_lesion_on_any_cluster(
+    tmp_path: Path, allowed: int, most: int, fixed: bool
+) -> None:
+    faults = {"extract s1-0": dict.fromkeys(range(1, 50), "exit"), "extract s0-0": {1: "slow"}}
+    cohort = fault_table.Cohort(tmp_path, [1, 1, 1], faults)
+    options: dict[str, Any] = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "threads_per_worker": 1}
+    if fixed:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            options["worker_port"] = free.getsockname()[1]
+    scheduler = {"allowed_failures": allowed}
+    with (
+        LocalCluster(n_workers=1 if fixed else 2, scheduler_kwargs=scheduler, **options) as here,
+        Client(here) as client,
+    ):
+        addresses = set(client.nthreads())
+        settled = list(stream(client, cohort))
+        assert not fixed or set(client.nthreads()) <= addresses
+    assert {one.record.lesion: one.record.failure is not None for one in settled} == {
+        "s0-0": False, "s1-0": True, "s2-0": False,
+    }  # fmt: skip
+    assert 2 <= cohort.calls["extract s1-0"] <= most
+
+
+@pytest.mark.slow
+def test_workers_that_come_while_a_task_is_on_get_something_to_do(tmp_path: Path) -> None:
+    cohort = fault_table.Cohort(tmp_path, [1] * 3, {f"extract s{number}-0": {1: "long"} for number in range(3)})
+    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "processes": True, "threads_per_worker": 1}
+    counted: list[tuple[float, int]] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, WorkersCounted):
+            counted.append((time.monotonic(), event.workers))
+            here.scale(2)
+
+    with LocalCluster(n_workers=1, **options) as here, Client(here) as client:
+        tasks: Any = {"read": fault_table.read, "extract": fault_table.extract}
+        settled = list(stream_records(client, cohort.scans, SETTINGS, **tasks, on_event=note))
+    assert [workers for _, workers in counted] == [1, 2]
+    assert counted[1][0] - counted[0][0] < 8  # a task takes 9 seconds
+    assert len({one.work.address for one in settled if one.work}) == 2
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:

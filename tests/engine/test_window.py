@@ -47,10 +47,11 @@ def test_scans_that_wait_on_the_workers_fit_into_their_memory(count: int, memory
     assert made.room(0) == room
 
 
-def test_no_thread_is_without_a_task_however_large_the_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_is_without_a_task_however_large_the_scans() -> None:
     made = window_of(workers(4))
     learn(made, work(10.0, crop=8 * GIB), 2, leaves=True)
     assert made.room(0) == 4
+    assert made.room(3) == 1  # nobody waits for the last of the four
 
 
 def test_scans_that_one_task_does_wait_nowhere() -> None:

@@ -78,7 +78,8 @@ def jobqueue_client(cluster: ClusterFile) -> Iterator[Client]:
     Raises
     ------
     EngineError
-        The batch system refuses the first jobs, or dask-jobqueue an option.
+        The batch system refuses the first jobs, all of them ended before a worker was there, or dask-jobqueue refuses
+        an option.
 
     """
     with dask.config.set(_config(cluster)), ExitStack() as stack:

@@ -1,7 +1,11 @@
-"""What becomes of jobs that are to be workers: dask-jobqueue itself never asks the batch system again."""
+"""What becomes of jobs that are to be workers: dask-jobqueue itself never asks the batch system again.
+
+Only SLURM is asked here. A job of PBS or LSF that ends before its worker is there is waited for.
+"""
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import threading
 import time
@@ -20,6 +24,9 @@ _KNOWN = {"slurm": ("squeue", "--noheader", "--format", "%i", "--jobs")}
 
 _POLL_SECONDS = 0.2  # how often the scheduler is asked for the first worker
 _ASK_SECONDS = 5.0  # how often the batch system is asked
+_SLOW_SECONDS = 10.0  # that it may take to answer
+
+logger = logging.getLogger(__name__)
 
 
 def await_first(started: Any, cluster: ClusterFile) -> None:
@@ -70,10 +77,13 @@ def ended_replaced(started: Any, kind: str) -> Iterator[None]:
     def watch() -> None:
         before: set[str] = set()
         while not stop.wait(_ASK_SECONDS):
-            now = _ended(started, kind)
-            if gone := now & before:  # twice, as a worker that has just left is Dask's own to replace
-                started.sync(_forget, started, gone)
-            before = now
+            try:
+                now = _ended(started, kind)
+                if gone := now & before:  # twice, as a worker that has just left is Dask's own to replace
+                    started.sync(_forget, started, gone)
+                before = now
+            except Exception:  # whatever it is, the next time it may be over
+                logger.warning("cannot look after the jobs, trying again", exc_info=True)
 
     thread = threading.Thread(target=watch, name="hgpscale-jobs", daemon=True)
     thread.start()
@@ -81,7 +91,7 @@ def ended_replaced(started: Any, kind: str) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(_SLOW_SECONDS)
 
 
 async def _forget(started: Any, names: set[str]) -> None:
@@ -93,12 +103,15 @@ async def _forget(started: Any, names: set[str]) -> None:
 def _ended(started: Any, kind: str) -> set[str]:
     """Return the names of jobs that the batch system does not know any more and that have no worker."""
     jobs = {name: str(job.job_id) for name, job in dict(started.workers).items() if job.job_id}
-    workers = [str(worker["name"]) for worker in started.scheduler_info["workers"].values()]
+    workers = [str(worker["name"]) for worker in list(started.scheduler_info["workers"].values())]
     missing = {name: job for name, job in jobs.items() if not any(f"{one}-".startswith(f"{name}-") for one in workers)}
     if not missing or kind not in _KNOWN:
         return set()
     command = [*_KNOWN[kind], ",".join(missing.values())]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (all of it is ours)
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SLOW_SECONDS)  # noqa: S603 (ours)
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
     if found.returncode != 0 and "Invalid job id" not in found.stderr:  # it cannot tell now
         return set()
     known = set(found.stdout.split())

@@ -37,6 +37,7 @@ def connect(address: str, timeout: float = 10) -> Iterator[Client]:
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(asyncio.run, _probe(address, timeout)).result()
             client = Client(address, timeout=timeout, set_as_default=False)
+            workers = client.nthreads()
     except (OSError, TypeError, ValueError) as error:  # TypeError: TLS without certificates
         reason = f" ({' '.join(str(error).split())})" if str(error) else ""
         raise EngineError(
@@ -44,25 +45,11 @@ def connect(address: str, timeout: float = 10) -> Iterator[Client]:
             f"scheduler logs when it starts, such as tcp://10.0.0.1:8786{_TLS if address.startswith('tls:') else ''}"
         ) from error
     try:
-        _warn(client, address)
+        if not workers:
+            warnings.warn(f"the scheduler at {address} has no workers yet; waiting for the first one", stacklevel=3)
         yield client
     finally:
         _close(client)
-
-
-def _warn(client: Client, address: str) -> None:
-    """Warn of what costs time later."""
-    if not client.nthreads():
-        warnings.warn(f"the scheduler at {address} has no workers yet; waiting for the first one", stacklevel=4)
-    # A lambda is sent as it is: the scheduler's machine needs no hgpscale.
-    allowed = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.allowed_failures)
-    if allowed:
-        warnings.warn(
-            f"the scheduler at {address} gives each task to {allowed + 1} workers before it says that they died, so "
-            f"that a lesion that kills them costs {3 * (allowed + 1)}; start it with "
-            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=0 (docs/clusters.md)",
-            stacklevel=4,
-        )
 
 
 def _close(client: Client) -> None:
