@@ -184,7 +184,10 @@ class _Flow:
 
     def _places(self, flying: Mapping[Future, Flight]) -> list[str]:
         """Return the workers that have none of `flying`; where there is none at all, the next that comes will do."""
-        free = self.window.free({flight.place for flight in flying.values()})
+        taken = {flight.place for flight in flying.values()}
+        if _ANY in taken:  # it may be anywhere, and whoever came to it would make both look innocent
+            return []
+        free = self.window.free(taken)
         return free if free or flying else [_ANY]
 
     def _tell_submitted(self, flights: Iterable[Flight], *, alone: bool) -> None:
