@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from types import TracebackType
-from typing import Self
 
 from distributed import Client
 
@@ -19,7 +17,7 @@ _PAUSE_SECONDS = 1.0  # between two attempts
 
 
 class Connection:
-    """A context manager that holds one client at a time.
+    """Holds one client at a time, until it is closed.
 
     Parameters
     ----------
@@ -72,11 +70,3 @@ class Connection:
         """Let the client go, and stop what was started for it."""
         self._client = None
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Summary", "extract"]
 
-Digests = Mapping[Row, tuple[str, str, str]]
-
 _FILES_AT_A_TIME = 1000  # whose digests are asked for at once
 _IN_VAIN = 3  # losses of the scheduler in a row, without a row stored between them, that end the run
 _BEFORE = Failure("features", "some failed in an earlier run and were not tried again; --retry-failed does that")
@@ -142,7 +140,7 @@ def extract(
     began = time.monotonic()
     opened = CubeWriter.open(cube, rows, chosen, update=update, retry_failed=retry_failed, break_lock=break_lock)
     place = Connection(partial(_cluster, client, workers, scheduler, named), returns=scheduler is not None)
-    with closing(opened) as writer, place:
+    with closing(opened) as writer, closing(place):
         notes = writer.notes
         if update and (known := writer.digests()):
             notes += _reset_changed(writer, rows, known, _digests(place.client(), rows, known))
@@ -161,7 +159,9 @@ def extract(
     return summary
 
 
-def _reset_changed(writer: CubeWriter, cohort: Cohort, known: Digests, now: Mapping[str, str]) -> tuple[str, ...]:
+def _reset_changed(
+    writer: CubeWriter, cohort: Cohort, known: Mapping[Row, tuple[str, str, str]], now: Mapping[str, str]
+) -> tuple[str, ...]:
     """Make pending what was made of other files than now; say what it is."""
     changed = changed_files(cohort, known, now)
     elsewhere = changed_surroundings(cohort, known, now) - changed.keys()

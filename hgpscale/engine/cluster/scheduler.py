@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import dask
 import distributed.comm
 from distributed import Client, Security
+from distributed.utils import silence_logging_cmgr
 
 from hgpscale.engine.cluster.workers import TCP_TIMEOUT
 from hgpscale.errors import EngineError
@@ -37,14 +38,13 @@ def connect(address: str, timeout: float = 10) -> Iterator[Client]:
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(asyncio.run, _probe(address, timeout)).result()
             client = Client(address, timeout=timeout, set_as_default=False)
-            workers = client.nthreads()
     except (OSError, TypeError, ValueError) as error:  # TypeError: TLS without certificates
-        reason = f" ({' '.join(str(error).split())})" if str(error) else ""
-        raise EngineError(
-            f"no Dask scheduler answers at {address} within {timeout:g} s{reason}; give the address that the "
-            f"scheduler logs when it starts, such as tcp://10.0.0.1:8786{_TLS if address.startswith('tls:') else ''}"
-        ) from error
+        raise _no_answer(address, timeout, error) from error
     try:
+        try:
+            workers = client.nthreads()
+        except OSError as error:  # gone again
+            raise _no_answer(address, timeout, error) from error
         if not workers:
             warnings.warn(f"the scheduler at {address} has no workers yet; waiting for the first one", stacklevel=3)
         yield client
@@ -52,14 +52,25 @@ def connect(address: str, timeout: float = 10) -> Iterator[Client]:
         _close(client)
 
 
+def _no_answer(address: str, timeout: float, error: Exception) -> EngineError:
+    reason = f" ({' '.join(str(error).split())})" if str(error) else ""
+    return EngineError(
+        f"no Dask scheduler answers at {address} within {timeout:g} s{reason}; give the address that the "
+        f"scheduler logs when it starts, such as tcp://10.0.0.1:8786{_TLS if address.startswith('tls:') else ''}"
+    )
+
+
 def _close(client: Client) -> None:
     """Let the scheduler go; one that is gone already is no error, and must not take the place of what is."""
-    try:
+    if client.status == "running":
         client.close()
-    except Exception as error:  # whatever Dask met when it tried to connect again
-        if client.status == "running":
-            raise
-        logger.debug("closing the client of a lost scheduler: %r", error)
+        return
+    # Dask tries to connect again meanwhile, and logs with a traceback that it is to stop.
+    with silence_logging_cmgr(logging.CRITICAL):
+        try:
+            client.close()
+        except Exception as error:  # noqa: BLE001 (whatever it met in that)
+            logger.debug("closing the client of a lost scheduler: %r", error)
 
 
 async def _probe(address: str, timeout: float) -> None:
