@@ -18,8 +18,7 @@ import pytest
 import SimpleITK as sitk
 
 from hgpscale.catalog import DEFAULT_FAMILIES, IMAGE_TYPES, SHAPE_FAMILIES
-from hgpscale.features import Footprint, Region, compute
-from hgpscale.features.region import count_together
+from hgpscale.features import CpuRegion, Footprint, compute
 from hgpscale.filters import FILTERS
 from hgpscale.kernels import warm_up
 from hgpscale.prepare.prepared import Prepared, prepare
@@ -31,7 +30,7 @@ SIZES = (10, 20, 45, 90, 150)
 LEVELS = (8, 32, 128, 512)
 FILTERED = [name for name in IMAGE_TYPES if name != "Original"]
 TEXTURES = [name for name in DEFAULT_FAMILIES if name not in SHAPE_FAMILIES]
-COUNTED: dict[str, Callable[[Region], Any]] = {
+COUNTED: dict[str, Callable[[CpuRegion], Any]] = {
     "discretise": lambda region: region.discretised,
     "lay out levels": lambda region: region.grid,
     "count glcm and glrlm": lambda region: region.chains((1,)),
@@ -76,10 +75,10 @@ def prepared(files: Callable[[int], tuple[Path, Path]]) -> Iterator[Callable[[in
     known.clear()
 
 
-def region(lesion: Prepared, settings: Settings = SETTINGS) -> Region:
+def region(lesion: Prepared, settings: Settings = SETTINGS) -> CpuRegion:
     """Return the original image's region, with nothing computed yet."""
     values = lesion.source.wanted()[lesion.source.mask]
-    return Region(Footprint(lesion.source.mask, lesion.spacing), values, settings)
+    return CpuRegion(Footprint(lesion.source.mask, lesion.spacing), settings, values)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -123,13 +122,15 @@ def test_count_glcm_and_glrlm_of_12_images_levels(benchmark: Any, levels: int, p
 
 
 def _count_12_images(benchmark: Any, lesion: Prepared, settings: Settings) -> None:
-    def fresh() -> list[Region]:
+    def fresh() -> list[CpuRegion]:
         first = region(lesion, settings)
-        regions = [Region(first.footprint, first.values, settings) for _ in range(12)]
+        regions = [CpuRegion(first.footprint, settings, first.values) for _ in range(12)]
         return [_done(one, list(COUNTED)[:2]) for one in regions]
 
     distances = [settings.distances] * 12
-    benchmark.pedantic(lambda regions: count_together(regions, distances), setup=lambda: ((fresh(),), {}), rounds=7)
+    benchmark.pedantic(
+        lambda regions: CpuRegion.count_together(regions, distances), setup=lambda: ((fresh(),), {}), rounds=7
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -155,25 +156,25 @@ def test_family_levels(benchmark: Any, family: str, levels: int, prepared: Any) 
     _family(benchmark, family, lambda: region(prepared(45), SETTINGS.model_copy(update={"binCount": levels})))
 
 
-def _count(benchmark: Any, step: str, fresh: Callable[[], Region]) -> None:
+def _count(benchmark: Any, step: str, fresh: Callable[[], CpuRegion]) -> None:
     """Time one step of counting; the steps before it are done beforehand."""
     before = list(COUNTED)[: list(COUNTED).index(step)]
     benchmark.pedantic(COUNTED[step], setup=lambda: ((_done(fresh(), before),), {}), rounds=15)
 
 
-def _family(benchmark: Any, family: str, fresh: Callable[[], Region]) -> None:
+def _family(benchmark: Any, family: str, fresh: Callable[[], CpuRegion]) -> None:
     """Time a family's own counting and its formulas; what several families share is done beforehand."""
     shared = list(COUNTED) if family in ("glcm", "glrlm") else list(COUNTED)[:2]
     benchmark.pedantic(_compute, setup=lambda: ((family, _done(fresh(), shared)), {}), rounds=15)
 
 
-def _done(one: Region, steps: list[str]) -> Region:
+def _done(one: CpuRegion, steps: list[str]) -> CpuRegion:
     for step in steps:
         COUNTED[step](one)
     return one
 
 
-def _compute(family: str, one: Region) -> list[np.ndarray[Any, Any]]:
+def _compute(family: str, one: CpuRegion) -> list[np.ndarray[Any, Any]]:
     found = compute(family, [one], SETTINGS.features[family])
     assert isinstance(found[0], np.ndarray), found[0]
     return found

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hgpscale.catalog import LESION, ORIGINAL, SHAPE_FAMILIES
 from hgpscale.contents import Contents, Key
-from hgpscale.errors import Failure, HgpscaleError, VoxelError
-from hgpscale.features import Footprint, Region, compute
-from hgpscale.filters import FILTERS
+from hgpscale.errors import Failure, HgpscaleError
+from hgpscale.features import CpuRegion, Footprint, Region, compute, on_cpu
 from hgpscale.prepare.prepared import Prepared, prepare, prepare_bands
 
 if TYPE_CHECKING:
@@ -20,9 +18,6 @@ if TYPE_CHECKING:
 
     from hgpscale.prepare.cut import Cut
     from hgpscale.settings import Settings
-
-_VOXELS_AT_A_TIME = 8_000_000
-"""Voxels of filtered images whose features are computed together: all images of a lesion, those of an organ in turn."""
 
 Values = dict[Key, "NDArray[np.float64]"]
 Failures = dict[Key, Failure]
@@ -68,39 +63,18 @@ def compute_lesion(cut: Cut, settings: Settings) -> tuple[Values, Failures]:
 
 def _measure(region: str, prepared: Prepared, settings: Settings, values: Values, failures: Failures) -> None:
     """Compute one region's features on all image types."""
-    outline = Region(Footprint(prepared.shape_mask, prepared.spacing), np.empty(0), settings)
+    outline = CpuRegion(Footprint(prepared.shape_mask, prepared.spacing), settings, np.empty(0))
     shapes = [family for family in settings.features if family in SHAPE_FAMILIES]
     _compute(region, shapes, {ORIGINAL: outline}, values, failures)
     textures = [family for family in settings.features if family not in SHAPE_FAMILIES]
     if not textures:
         return
-    images = _filtered(prepared, settings)
-    at_a_time = max(1, _VOXELS_AT_A_TIME // int(np.count_nonzero(prepared.source.mask)))
-    while batch := dict(itertools.islice(images, at_a_time)):
+    for batch in on_cpu.batches(prepared, settings):
         for image, found in batch.items():
             if isinstance(found, HgpscaleError):
                 failures.update(dict.fromkeys(((region, image, family) for family in textures), Failure.of(found)))
         regions = {image: found for image, found in batch.items() if isinstance(found, Region)}
         _compute(region, textures, regions, values, failures)
-
-
-def _filtered(prepared: Prepared, settings: Settings) -> Iterator[tuple[str, Region | HgpscaleError]]:
-    """Yield every image's region, or why there is none."""
-    source = prepared.source
-    footprint = Footprint(source.mask, prepared.spacing)
-    for name in settings.image_types:
-        own = settings.of_image_type(name)
-        for image, found in FILTERS[name].derive(source, own):
-            if isinstance(found, HgpscaleError):
-                yield image, found
-                continue
-            values = found[source.mask]
-            if np.isfinite(values).all():
-                yield image, Region(footprint, values, own)
-            else:
-                bad = values.size - int(np.count_nonzero(np.isfinite(values)))
-                reason = f"{bad} of the region's {values.size} voxels are NaN or infinite in image {image}"
-                yield image, VoxelError(reason)
 
 
 def _compute(region: str, families: list[str], regions: dict[str, Region], values: Values, failures: Failures) -> None:

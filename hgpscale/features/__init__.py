@@ -16,13 +16,14 @@ import numpy as np
 from hgpscale.errors import HgpscaleError
 from hgpscale.features import firstorder, glcm, gldm, glrlm, glszm, ngtdm, shape, shape2d
 from hgpscale.features.emphasis import Sized
+from hgpscale.features.on_cpu import CpuRegion
 from hgpscale.features.region import Footprint, Region
 from hgpscale.features.rows import mean_by_region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FAMILY_MODULES", "Footprint", "Region", "compute"]
+__all__ = ["FAMILY_MODULES", "CpuRegion", "Footprint", "Region", "compute"]
 
 
 class _Family(NamedTuple):

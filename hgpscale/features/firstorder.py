@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +12,7 @@ from numpy.typing import NDArray
 from hgpscale.features.region import Region
 from hgpscale.features.rows import Array, Ragged, row_starts
 from hgpscale.kernels.reduce import EPS
-from hgpscale.kernels.statistics import central_sums, deviation_between, order_statistics
-
-_PERCENTILES = np.array([10, 25, 50, 75, 90])
+from hgpscale.kernels.statistics import PERCENTILES
 
 
 class Sums(NamedTuple):
@@ -57,39 +54,9 @@ class Sums(NamedTuple):
 
 def sums_of(region: Region) -> Sums:
     """Sum over a region's values."""
-    values = region.values.astype(np.float64, copy=False)
     z, y, x = region.footprint.spacing
-    mean = float(np.mean(values))
-    percentiles = _percentiles(values)
-    counts = region.discretised.counts
-    return Sums(
-        values.size,
-        x * y * z,
-        float(values.min()),
-        float(values.max()),
-        mean,
-        *central_sums(values, mean, float(region.settings.voxelArrayShift)),
-        # Two voxels of different values both lie outside of their own percentiles: then there is none.
-        deviation_between(values, percentiles[0], percentiles[-1]),
-        percentiles,
-        counts / values.size,
-    )
-
-
-def _percentiles(values: Array) -> Array:
-    """Return ``numpy.percentile(values, _PERCENTILES)``, to the bit: robust deviation asks which values equal them."""
-    ranks, share = _between_ranks(values.size)
-    low, high = order_statistics(values, ranks).reshape(2, -1)
-    gap = high - low
-    return np.where(share < 0.5, low + gap * share, high - gap * (1 - share))
-
-
-@lru_cache(maxsize=16)
-def _between_ranks(n: int) -> tuple[NDArray[np.int64], Array]:
-    """Return the ranks below and above each percentile of `n` values, and how far it lies between the two."""
-    place = (n - 1) * (_PERCENTILES / 100)
-    below = np.floor(place).astype(np.int64)
-    return np.concatenate([below, np.minimum(below + 1, n - 1)]), place - below
+    n_voxel = region.footprint.n_voxel
+    return Sums(n_voxel, x * y * z, *region.statistics(), region.counts / n_voxel)
 
 
 @dataclass(eq=False)
@@ -122,7 +89,7 @@ class Intensities:
         return cls(
             row_starts([1] * len(regions)),
             dict(zip(Sums._fields[:-2], scalars, strict=True)),
-            dict(zip(_PERCENTILES.tolist(), percentiles, strict=True)),
+            dict(zip(PERCENTILES, percentiles, strict=True)),
             Ragged.of([(region.probabilities, region.probabilities[None]) for region in regions]),
         )
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hgpscale.errors import FeatureError
 from hgpscale.features.mcc import maximal_correlation
-from hgpscale.features.region import Region, count_together
+from hgpscale.features.region import Region
 from hgpscale.features.rows import Array, Ragged, row_starts
 from hgpscale.features.weighting import merge_pairs
 from hgpscale.kernels.offsets import half_offsets
@@ -43,7 +43,7 @@ class Probabilities(NamedTuple):
 
 def count_pairs(regions: Sequence[Region]) -> None:
     """Count the pairs of several images together."""
-    count_together(regions, [region.settings.distances for region in regions])
+    type(regions[0]).count_together(regions, [region.settings.distances for region in regions])
 
 
 def probabilities_of(region: Region) -> Probabilities:
@@ -70,7 +70,7 @@ def probabilities_of(region: Region) -> Probabilities:
         raise FeatureError(
             f"no two voxels of the region are neighbours at distance {settings.distances}: there is no pair"
         )
-    return Probabilities(p[total > 0] / total[total > 0, None, None], region.discretised.levels)
+    return Probabilities(p[total > 0] / total[total > 0, None, None], region.levels)
 
 
 @dataclass(eq=False)

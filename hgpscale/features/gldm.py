@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from hgpscale.features.emphasis import Sizes, formulas, from_counts
 from hgpscale.features.region import Region
-from hgpscale.kernels.gldm import count_dependence
-from hgpscale.kernels.offsets import all_offsets
 
 
 def dependence_of(region: Region) -> Sizes:
@@ -19,11 +17,8 @@ def dependence_of(region: Region) -> Sizes:
         The region's box is too small for any neighbour.
 
     """
-    settings = region.settings
-    region.require_room(settings.distances)
-    offsets = all_offsets(settings.distances, region.across)
-    counts = count_dependence(region.grid, region.discretised.levels, offsets, settings.gldm_a)
-    return from_counts(counts[None], region.discretised.levels)
+    region.require_room(region.settings.distances)
+    return from_counts(region.dependence()[None], region.levels)
 
 
 FORMULAS = formulas(

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from hgpscale.errors import FeatureError
 from hgpscale.features.emphasis import Sizes, formulas, from_counts
-from hgpscale.features.region import ADJACENT, Region, count_together
+from hgpscale.features.region import ADJACENT, Region
 from hgpscale.features.weighting import merge_runs
 from hgpscale.kernels.offsets import half_offsets
 
 
 def count_runs(regions: Sequence[Region]) -> None:
     """Count the runs of several images together."""
-    count_together(regions, [ADJACENT] * len(regions))
+    type(regions[0]).count_together(regions, [ADJACENT] * len(regions))
 
 
 def runs_of(region: Region) -> Sizes:
@@ -43,8 +43,8 @@ def runs_of(region: Region) -> Sizes:
     runs, offsets = runs[counted], offsets[counted]
     if norm is not None:
         merged = merge_runs(runs.astype(np.float64), offsets, region.footprint.spacing, norm)
-        return from_counts(merged, region.discretised.levels)
-    return from_counts(runs, region.discretised.levels)
+        return from_counts(merged, region.levels)
+    return from_counts(runs, region.levels)
 
 
 def _two_on_a_line(mask: NDArray[np.bool_], offset: NDArray[np.int64]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hgpscale.features.emphasis import Sizes, formulas, from_pairs
 from hgpscale.features.region import Region
-from hgpscale.kernels.glszm import zones
 
 
 def zones_of(region: Region) -> Sizes:
@@ -17,8 +16,7 @@ def zones_of(region: Region) -> Sizes:
 
     """
     region.require_room((1,))
-    ranks, sizes = zones(region.grid, region.across)
-    return from_pairs(ranks, sizes, region.discretised.levels)
+    return from_pairs(*region.zones(), region.levels)
 
 
 FORMULAS = formulas(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from hgpscale.features.region import Region
 from hgpscale.features.rows import Array, row_starts
-from hgpscale.kernels.ngtdm import count_differences
 from hgpscale.kernels.reduce import sum_level_pairs
 
 _FLAT = 1e6
@@ -48,14 +47,10 @@ def matrix_of(region: Region) -> Matrix:
         More grey levels than texture matrices are made of.
 
     """
-    distances, across = region.settings.distances, region.across
-    region.require_room(distances)
-    region.require_few_levels()
-    bins, levels, counts = region.discretised
-    n_neighbour = region.footprint.n_neighbour(distances, across)
-    differences = count_differences(bins, levels, region.box, distances, across, n_neighbour)
+    region.require_room(region.settings.distances)
+    differences = region.differences()
     s = (differences[:, 1:] / np.arange(1, differences.shape[1])).sum(axis=1)
-    return Matrix(levels.astype(np.float64), counts.astype(np.float64), s)
+    return Matrix(region.levels.astype(np.float64), region.counts.astype(np.float64), s)
 
 
 @dataclass(eq=False)

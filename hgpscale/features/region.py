@@ -1,25 +1,24 @@
-"""The region of interest as the formulas see it; what several families need is computed once."""
+"""The region of interest as the formulas see it, wherever its voxels are and are counted."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hgpscale.errors import FeatureError, VoxelError
-from hgpscale.kernels.cast import Box, LevelGrid, level_grid, padded_box
-from hgpscale.kernels.chains import Chains, count_chains
+from hgpscale.kernels.cast import Box, padded_box
 from hgpscale.kernels.ngtdm import sum_neighbours
-from hgpscale.kernels.offsets import half_offsets
-from hgpscale.prepare.discretise import Discretised, discretise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hgpscale.kernels.chains import Chains
+    from hgpscale.kernels.statistics import Statistics
     from hgpscale.settings import Settings
     from hgpscale.volume import Vector
 
@@ -49,6 +48,11 @@ class Footprint:
     _boxes: dict[int, Box] = field(default_factory=dict, repr=False)
     _neighbours: dict[tuple[tuple[int, ...], int | None], NDArray[np.int32]] = field(default_factory=dict, repr=False)
 
+    @cached_property
+    def n_voxel(self) -> int:
+        """Voxels of the region."""
+        return int(np.count_nonzero(self.mask))
+
     def box(self, reach: int) -> Box:
         """Return the box padded so that neighbours up to `reach` voxels away can be looked for."""
         if reach not in self._boxes:
@@ -66,58 +70,69 @@ class Footprint:
 
 
 @dataclass(eq=False)
-class Region:
-    """One image type of one region of interest.
+class Region(ABC):
+    """One image type of one region of interest; what several families need is computed once.
 
     Attributes
     ----------
     footprint
         Where the voxels are.
-    values
-        Voxels of the region in raster order, in the image's own type, finite, shape ``(n_voxel,)``.
     settings
         Decides bins, distances and so on; those of the image type.
 
     """
 
     footprint: Footprint
-    values: NDArray[Any]
     settings: Settings
-    _chains: dict[tuple[int, ...], Chains] = field(default_factory=dict, repr=False)
 
-    @cached_property
-    def discretised(self) -> Discretised:
-        """Grey levels of the voxels."""
-        return discretise(self.values, self.settings)
+    @property
+    @abstractmethod
+    def levels(self) -> NDArray[np.int64]:
+        """The grey levels found, ascending, shape ``(n_levels,)``; raises `VoxelError` as `discretise` does."""
+
+    @property
+    @abstractmethod
+    def counts(self) -> NDArray[np.int64]:
+        """Voxels at each of the levels, shape ``(n_levels,)``; raises as `levels`."""
+
+    @abstractmethod
+    def statistics(self) -> Statistics:
+        """Return sums and percentiles of the values."""
+
+    @abstractmethod
+    def chains(self, distances: tuple[int, ...]) -> Chains:
+        """Return what comes before each voxel along the directions of some distances; runs only for `ADJACENT`."""
+
+    @abstractmethod
+    def zones(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return rank and size of each zone, in any order: see `hgpscale.kernels.glszm.zones`."""
+
+    @abstractmethod
+    def dependence(self) -> NDArray[np.int64]:
+        """Return voxels by rank and dependent neighbours: see `hgpscale.kernels.gldm.count_dependence`."""
+
+    @abstractmethod
+    def differences(self) -> NDArray[np.int64]:
+        """Return differences to the neighbours: see `hgpscale.kernels.ngtdm.count_differences`."""
+
+    @classmethod
+    @abstractmethod
+    def count_together(cls, regions: Sequence[Region], distances: Sequence[tuple[int, ...]]) -> None:
+        """Count the chains of several images of a region at once, where that is faster than one after the other.
+
+        Parameters
+        ----------
+        regions
+            The images. One whose grey levels cannot be counted is left out: its own `chains` says why.
+        distances
+            Which chains, by image.
+
+        """
 
     @property
     def across(self) -> int | None:
         """The axis across the slices that neighbours are looked for in; None: in all directions."""
         return self.settings.force2Ddimension if self.settings.force2D else None
-
-    @cached_property
-    def box(self) -> Box:
-        """The voxels' places, padded as far as any neighbour is looked for."""
-        return self.footprint.box(max(self.settings.distances))
-
-    @cached_property
-    def grid(self) -> LevelGrid:
-        """The levels' ranks where the voxels lie.
-
-        Raises
-        ------
-        VoxelError
-            More grey levels than texture matrices are made of.
-
-        """
-        self.require_few_levels()
-        return level_grid(self.discretised.bins, self.discretised.levels, self.box)
-
-    def chains(self, distances: tuple[int, ...]) -> Chains:
-        """Return what comes before each voxel along the directions of some distances; runs only for `ADJACENT`."""
-        if distances not in self._chains:
-            _count([self], distances)
-        return self._chains[distances]
 
     def require_few_levels(self) -> None:
         """Refuse a region with more grey levels than texture matrices are made of.
@@ -128,7 +143,7 @@ class Region:
             There are more than `MAX_LEVELS`.
 
         """
-        found = self.discretised.levels.size
+        found = self.levels.size
         if found > MAX_LEVELS:
             raise VoxelError(
                 f"the region has {found} grey levels, at most {MAX_LEVELS} are counted; choose a wider binWidth"
@@ -150,32 +165,3 @@ class Region:
                 f"the region's box of {shape} voxels (z, y, x) has no room for a neighbour at distance "
                 f"{distances}{planes}"
             )
-
-
-def count_together(regions: Sequence[Region], distances: Sequence[tuple[int, ...]]) -> None:
-    """Count the chains of several images of a region at once, in about half the time of one after the other.
-
-    Parameters
-    ----------
-    regions
-        The images. One whose grey levels cannot be counted is left out: its own `Region.chains` says why.
-    distances
-        Which chains, by image.
-
-    """
-    alike: dict[tuple[int, tuple[int, ...], int | None], list[Region]] = {}
-    for region, own in zip(regions, distances, strict=True):
-        with suppress(VoxelError):
-            alike.setdefault((id(region.grid.box), own, region.across), []).append(region)
-    for (_, own, _), group in alike.items():
-        missing = [region for region in group if own not in region._chains]
-        if missing:
-            _count(missing, own)
-
-
-def _count(regions: Sequence[Region], distances: tuple[int, ...]) -> None:
-    """Count the chains of images that lie in the same box and are looked at in the same planes."""
-    longest = max(regions[0].footprint.mask.shape) if distances == ADJACENT else None
-    offsets = half_offsets(distances, regions[0].across)
-    for region, chains in zip(regions, count_chains([r.grid for r in regions], offsets, longest), strict=True):
-        region._chains[distances] = chains

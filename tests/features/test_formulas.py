@@ -9,12 +9,12 @@ import pytest
 
 from hgpscale.catalog import FAMILIES
 from hgpscale.errors import FeatureError, HgpscaleError
-from hgpscale.features import FAMILY_MODULES, Footprint, Region, compute
+from hgpscale.features import FAMILY_MODULES, CpuRegion, Footprint, Region, compute
 from hgpscale.settings import Settings
 
 
 def region(mask: np.ndarray, spacing: tuple[float, float, float]) -> Region:
-    return Region(Footprint(mask, spacing), np.arange(np.count_nonzero(mask), dtype=np.int16), Settings())
+    return CpuRegion(Footprint(mask, spacing), Settings(), np.arange(np.count_nonzero(mask), dtype=np.int16))
 
 
 def numbers(family: str, of: Region, names: Sequence[str]) -> dict[str, float]:
@@ -71,7 +71,7 @@ def test_a_box_by_hand() -> None:
 
 def test_first_order_by_hand() -> None:
     values = np.array([1, 2, 3, 4, 10], dtype=np.int16)
-    whole = Region(Footprint(np.ones((1, 1, 5), dtype=bool), (1.0, 2.0, 0.5)), values, Settings(voxelArrayShift=1))
+    whole = CpuRegion(Footprint(np.ones((1, 1, 5), dtype=bool), (1.0, 2.0, 0.5)), Settings(voxelArrayShift=1), values)
     wanted = {
         "Mean": 4.0,
         "Median": 3.0,

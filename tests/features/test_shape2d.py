@@ -15,7 +15,7 @@ from reference import radiomics
 
 from hgpscale.catalog import FAMILIES
 from hgpscale.errors import FeatureError, HgpscaleError
-from hgpscale.features import Footprint, Region, compute
+from hgpscale.features import CpuRegion, Footprint, compute
 from hgpscale.settings import Settings
 
 Array = np.ndarray[Any, Any]
@@ -28,7 +28,7 @@ def measured(slice_: Array, spacing: tuple[float, float], names: tuple[str, ...]
     mask = np.expand_dims(slice_, across)
     z, y, x = np.insert(spacing, across, 5.0).tolist()
     settings = Settings(force2D=True, force2Ddimension=across)
-    (found,) = compute("shape2D", [Region(Footprint(mask, (z, y, x)), np.empty(0), settings)], names)
+    (found,) = compute("shape2D", [CpuRegion(Footprint(mask, (z, y, x)), settings, np.empty(0))], names)
     assert not isinstance(found, HgpscaleError), found
     return [float(value) for value in found]
 
@@ -97,7 +97,7 @@ def test_a_rectangle_by_hand() -> None:
 
 
 def test_several_slices_are_refused() -> None:
-    region = Region(Footprint(np.ones((2, 3, 3), dtype=bool), (1, 1, 1)), np.empty(0), Settings(force2D=True))
+    region = CpuRegion(Footprint(np.ones((2, 3, 3), dtype=bool), (1, 1, 1)), Settings(force2D=True), np.empty(0))
     (found,) = compute("shape2D", [region], ["Perimeter"])
     assert isinstance(found, FeatureError)
     assert "one slice across force2Ddimension 0" in str(found)

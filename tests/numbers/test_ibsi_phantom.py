@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hgpscale.catalog import DEFAULT_FAMILIES, FAMILIES
 from hgpscale.errors import HgpscaleError
-from hgpscale.features import Footprint, Region, compute
+from hgpscale.features import CpuRegion, Footprint, compute
 from hgpscale.settings import Settings
 
 # Slices along z, rows along y; a dot is outside of the region.
@@ -150,16 +150,16 @@ PUBLISHED: dict[str, dict[str, tuple[float, float]]] = {
 
 
 @pytest.fixture(scope="module")
-def region() -> Region:
+def region() -> CpuRegion:
     rows = [line.split() for line in PHANTOM.split("\n") if line]
     voxels = np.array([[list(row[z].replace(".", "0")) for row in rows] for z in range(4)]).astype(np.int16)
     assert voxels.shape == (4, 4, 5)
     assert np.count_nonzero(voxels) == 74
     settings = Settings(binWidth=1, features={name: FAMILIES[name].names for name in DEFAULT_FAMILIES})
-    return Region(Footprint(voxels > 0, (2.0, 2.0, 2.0)), voxels[voxels > 0], settings)
+    return CpuRegion(Footprint(voxels > 0, (2.0, 2.0, 2.0)), settings, voxels[voxels > 0])
 
 
-def numbers(family: str, region: Region, names: Sequence[str]) -> NDArray[np.float64]:
+def numbers(family: str, region: CpuRegion, names: Sequence[str]) -> NDArray[np.float64]:
     (found,) = compute(family, [region], names)
     assert not isinstance(found, HgpscaleError), found
     return found
@@ -179,7 +179,7 @@ def to_three_digits(value: float) -> float:
 
 
 @pytest.mark.parametrize("family", DEFAULT_FAMILIES)
-def test_published_values(family: str, region: Region) -> None:
+def test_published_values(family: str, region: CpuRegion) -> None:
     names = FAMILIES[family].names
     for name, value in zip(names, numbers(family, region, names), strict=True):
         if name not in PUBLISHED[family]:
@@ -194,7 +194,7 @@ def test_every_feature_with_an_ibsi_id_is_checked() -> None:
     assert with_id == {(family, name) for family, values in PUBLISHED.items() for name in values}
 
 
-def test_kurtosis_misses_the_published_value_by_the_noted_3(region: Region) -> None:
+def test_kurtosis_misses_the_published_value_by_the_noted_3(region: CpuRegion) -> None:
     (kurtosis,) = numbers("firstorder", region, ["Kurtosis"])
     values = region.values.astype(float)
     standardised = (values - values.mean()) / values.std()
@@ -202,7 +202,7 @@ def test_kurtosis_misses_the_published_value_by_the_noted_3(region: Region) -> N
     assert to_three_digits(kurtosis - 3) == PUBLISHED["firstorder"]["Kurtosis"][0]
 
 
-def test_axis_lengths_miss_ibsis_by_the_noted_divisor(region: Region) -> None:
+def test_axis_lengths_miss_ibsis_by_the_noted_divisor(region: CpuRegion) -> None:
     # numpy.cov divides by N - 1, as IBSI does.
     variances = np.sort(np.linalg.eigvalsh(np.cov(np.argwhere(region.footprint.mask).T * 2.0)))
     names = ["LeastAxisLength", "MinorAxisLength", "MajorAxisLength"]

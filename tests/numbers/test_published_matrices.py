@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hgpscale.features import Footprint, Region
+from hgpscale.features import CpuRegion, Footprint
 from hgpscale.kernels.gldm import count_dependence
 from hgpscale.kernels.glszm import zones
 from hgpscale.kernels.ngtdm import count_differences
@@ -23,29 +23,29 @@ pytestmark = pytest.mark.shared_data
 Array = np.ndarray[Any, Any]
 
 
-def _glcm(region: Region) -> Array:
+def _glcm(region: CpuRegion) -> Array:
     pairs = region.chains((1,)).pairs().astype(np.float64)
     pairs += pairs.transpose(0, 2, 1)
     found: Array = (pairs / pairs.sum(axis=(1, 2), keepdims=True)).transpose(1, 2, 0)
     return found
 
 
-def _glrlm(region: Region) -> Array:
+def _glrlm(region: CpuRegion) -> Array:
     return region.chains((1,)).runs().transpose(1, 2, 0)
 
 
-def _glszm(region: Region) -> Array:
+def _glszm(region: CpuRegion) -> Array:
     ranks, sizes = zones(region.grid)
     found = np.zeros((region.discretised.levels.size, sizes.max()))
     np.add.at(found, (ranks - 1, sizes - 1), 1)
     return found
 
 
-def _gldm(region: Region) -> Array:
+def _gldm(region: CpuRegion) -> Array:
     return np.asarray(count_dependence(region.grid, region.discretised.levels, all_offsets((1,)), 0))
 
 
-def _ngtdm(region: Region) -> Array:
+def _ngtdm(region: CpuRegion) -> Array:
     levels = region.discretised.levels
     around = region.footprint.n_neighbour((1,), None)
     n, differences = np.arange(27), count_differences(region.discretised.bins, levels, region.box, (1,), None, around)
@@ -54,7 +54,7 @@ def _ngtdm(region: Region) -> Array:
     return np.stack([region.discretised.counts, s, levels], axis=1)
 
 
-MATRICES: dict[str, Callable[[Region], Array]] = {
+MATRICES: dict[str, Callable[[CpuRegion], Array]] = {
     "glcm": _glcm,
     "glrlm": _glrlm,
     "glszm": _glszm,
@@ -76,7 +76,7 @@ def test_matrices_are_the_published_ones(name: str, family: str, shared_data: Pa
     settings = Settings()
     prepared = prepare(cut_lesion(folder / f"{name}_image.nrrd", folder / f"{name}_label.nrrd", 1, settings), settings)
     values = prepared.source.wanted()[prepared.source.mask]
-    region = Region(Footprint(prepared.source.mask, prepared.spacing), values, settings)
+    region = CpuRegion(Footprint(prepared.source.mask, prepared.spacing), settings, values)
     published = np.load(folder / "baseline" / f"{name}_{family}.npy", allow_pickle=False)
     found = MATRICES[family](region)
     if family in ("glcm", "ngtdm"):
