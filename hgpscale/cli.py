@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from hgpscale import cli_cube, cli_learn
 from hgpscale._version import __version__
-from hgpscale.cli_options import BreakLock, Cluster, Cube, Quiet, Scheduler, Workers
+from hgpscale.cli_options import BreakLock, Cluster, Cube, Device, Quiet, Scheduler, Workers
 from hgpscale.engine.deadline import DEADLINE
 from hgpscale.errors import HgpscaleError
 
@@ -273,6 +273,7 @@ def extract(
     workers: Workers = None,
     scheduler: Scheduler = None,
     cluster: Cluster = None,
+    device: Device = None,
     retry_failed: Annotated[
         bool,
         typer.Option(
@@ -333,6 +334,7 @@ def extract(
             workers=workers,
             scheduler=scheduler,
             cluster=cluster,
+            device=device,
             retry_failed=retry_failed,
             update=update,
             break_lock=break_lock,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,6 +34,13 @@ Cluster = Annotated[
         metavar="local|FILE.yaml",
         help="Start workers on this machine, or as a file says: jobs of SLURM, PBS or LSF, pods of Kubernetes.",
         show_default="local",
+    ),
+]
+Device = Annotated[
+    Literal["cpu", "gpu", "auto"] | None,
+    typer.Option(
+        help="Compute on the CPU, on GPUs, one worker each, or on GPUs where there are any; the numbers are the same.",
+        show_default="as the settings say: cpu",
     ),
 ]
 BreakLock = Annotated[

@@ -156,3 +156,9 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.reason}"
+
+
+def told(error: Exception) -> str:
+    """Return an error in one line, with its kind where its message is not made for people."""
+    message = " ".join(str(error).split())
+    return message if isinstance(error, HgpscaleError) else f"{type(error).__name__}: {message}".rstrip(": ")

@@ -52,7 +52,7 @@ def _lesion_alone() -> dict[str, Any]:
 
 
 class Settings(BaseModel):
-    """Everything that decides a feature's value besides the voxels.
+    """Everything that decides a feature's value besides the voxels, and where to compute it.
 
     Attributes
     ----------
@@ -118,6 +118,9 @@ class Settings(BaseModel):
         The settings that differ from the above for one image type, by pyradiomics' name of each enabled type.
     features
         Names of the enabled features by family.
+    device
+        Where to compute: ``cpu``, ``gpu``, or ``auto``, a GPU where there is one. It decides how long that takes, never
+        a number, so it is no part of what `to_parameters` says: no cube is of another device.
 
     """
 
@@ -165,6 +168,7 @@ class Settings(BaseModel):
     features: dict[str, tuple[str, ...]] = Field(
         default_factory=lambda: {name: FAMILIES[name].default_names for name in DEFAULT_FAMILIES}
     )
+    device: Literal["cpu", "gpu", "auto"] = "cpu"
 
     def __init__(self, **values: Any) -> None:
         """Check all values; raises `SettingsError` for the first that is unknown or out of range."""
@@ -289,6 +293,17 @@ class Settings(BaseModel):
         """Return the settings that hold for the images of one enabled type, by pyradiomics' name of it."""
         return self.model_copy(update=self.image_types[name])
 
+    def on(self, device: str | None) -> Settings:
+        """Return the same to be computed on another device; None: on the one that these settings say.
+
+        Raises
+        ------
+        SettingsError
+            There is no such device.
+
+        """
+        return self if device is None else self.model_copy(update={"device": type(self)(device=device).device})
+
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], source: str = "settings") -> Settings:
         """Build settings from the content of a pyradiomics parameter file.
@@ -344,8 +359,11 @@ class Settings(BaseModel):
         return cls.read(settings)
 
     def to_parameters(self) -> dict[str, Any]:
-        """Return the content of a pyradiomics parameter file that says the same; `from_parameters` reads it back."""
-        setting = self.model_dump(mode="json")
+        """Return the content of a pyradiomics parameter file that gives the same numbers, wherever they are computed.
+
+        `from_parameters` reads it back.
+        """
+        setting = self.model_dump(mode="json", exclude={"device"})
         image_types, features = setting.pop("image_types"), setting.pop("features")
         # pyradiomics knows no regions: a file that asks for none stays one that it reads.
         if setting["regions"] == _lesion_alone():

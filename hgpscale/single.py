@@ -13,6 +13,7 @@ import numpy as np
 from hgpscale.catalog import LESION, flat_name
 from hgpscale.cohort import LabelMap, Outlines, labels_of, open_image, read_outlines, read_parts
 from hgpscale.contents import Contents
+from hgpscale.device import resolve
 from hgpscale.engine.tasks import compute_named, naming
 from hgpscale.errors import ImageError
 from hgpscale.filters import require_packages
@@ -38,6 +39,7 @@ def extract_lesion(
     roi: str = "",
     liver: str | Path | sitk.Image | None = None,
     liver_roi: str = "",
+    device: str | None = None,
 ) -> dict[str, float]:
     """Compute the features of one lesion, in this process, without Dask.
 
@@ -59,6 +61,9 @@ def extract_lesion(
     liver, liver_roi
         Mask of the liver, which the setting `regions` does not leave, and which part of it; None: not known. Other
         lesions are not known here, either: `extract` keeps regions out of them.
+    device
+        Where to compute: ``cpu``, ``gpu``, or ``auto``, a GPU where this process can use one; None: as the settings
+        say, which is the CPU unless they name another.
 
     Returns
     -------
@@ -72,10 +77,11 @@ def extract_lesion(
     ImageError, GeometryError, MaskError, VoxelError
         The files or the region cannot be used; the message says what was expected and found.
     SettingsError
-        The settings cannot be used.
+        The settings cannot be used, or no GPU where ``gpu`` is asked for.
 
     """
-    chosen = Settings.of(settings)
+    chosen = Settings.of(settings).on(device)
+    chosen = chosen.on(resolve(chosen.device))
     require_packages(chosen)
     found = cut_lesion(image, mask, label, chosen, roi, (liver, liver_roi))
     mask_name = name_of(mask, "mask")

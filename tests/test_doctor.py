@@ -20,11 +20,12 @@ import pytest
 from typer.testing import CliRunner
 
 import hgpscale
+from hgpscale import device as device_module
 from hgpscale.cli import app
+from hgpscale.device import Device
 from hgpscale.doctor import _CHECKS, diagnose
 from hgpscale.doctor import gpu as gpu_module
 from hgpscale.doctor.found import (
-    Device,
     Diagnosis,
     Extra,
     Gpu,
@@ -234,7 +235,7 @@ def test_a_device_is_described_and_tried(
 ) -> None:
     monkeypatch.setattr(numba, "cuda", cuda())
     tried = raising(RuntimeError("unsupported PTX")) if reason else bool
-    monkeypatch.setattr(gpu_module, "_count_there", tried)
+    monkeypatch.setattr(device_module, "_count_there", tried)
     found = find_gpus()
     assert (found.devices, found.reason) == ((Device("NVIDIA H200", "9.0", 3, 5),), reason)
     print_diagnosis(nothing(found))

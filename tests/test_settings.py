@@ -52,6 +52,17 @@ def test_a_pyradiomics_file_is_read_as_it_is(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_may_say_where_to_compute_and_what_is_written_does_not(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("setting: {device: gpu, binWidth: 12}")
+    settings = Settings.read(tmp_path / "params.yaml")
+    assert settings.device == "gpu"
+    settings.write(tmp_path / "again.yaml")
+    assert "device" not in (tmp_path / "again.yaml").read_text()
+    assert Settings.read(tmp_path / "again.yaml") == settings.on("cpu") == Settings(binWidth=12)
+    assert settings.on(None) is settings
+    assert settings.on("auto").device == "auto"
+
+
 @given(texture_settings())
 def test_written_settings_read_back_the_same(setting: dict[str, Any]) -> None:
     settings = Settings.from_parameters({"setting": setting})
@@ -87,7 +98,7 @@ def test_every_name_that_pyradiomics_knows_is_known() -> None:
     reference = radiomics()
     schema, _ = reference.getParameterValidationFiles()
     known = yaml.safe_load(Path(schema).read_text())["mapping"]["setting"]["mapping"]
-    ours = {"image_types", "features", "regions", "airThreshold"}
+    ours = {"image_types", "features", "regions", "airThreshold", "device"}
     assert set(known) - {"additionalInfo"} == set(Settings.model_fields) - ours
     assert set(reference.getImageTypes()) == set(IMAGE_TYPES)
     assert set(reference.getFeatureClasses()) == set(FAMILIES)
@@ -126,6 +137,7 @@ def test_every_name_that_pyradiomics_knows_is_known() -> None:
         (parameters(weightingNorm="euclid"), "setting weightingNorm: Input should be 'manhattan', 'euclidean'"),
         (parameters(force2Ddimension=3), "setting force2Ddimension: "),
         (parameters(label_channel=-1), "setting label_channel: "),
+        (parameters(device="tpu"), "setting device: Input should be 'cpu', 'gpu' or 'auto', found 'tpu'"),
         (parameters(sigma=3), "setting sigma: Input should be a list, found 3"),
         (parameters(sigma=[0]), "setting sigma: must be a list of different widths in mm"),
         (parameters(wavelet="coif99"), "setting wavelet: unknown wavelet; did you mean 'coif9'?, found 'coif99'"),

@@ -24,7 +24,7 @@ _OWN = tuple(dict.fromkeys(name for image_type in IMAGE_TYPES.values() for name 
 _GENERAL = tuple(
     name
     for name in Settings.model_fields
-    if name not in (*PER_IMAGE_TYPE, *_OWN, "image_types", "features", "regions", "airThreshold")
+    if name not in (*PER_IMAGE_TYPE, *_OWN, "image_types", "features", "regions", "airThreshold", "device")
 )
 
 
@@ -181,6 +181,7 @@ def _union(stored: Settings, asked: Settings) -> Settings:
             "features": features,
             "regions": {**stored.regions, **asked.regions},
             "airThreshold": air,
+            "device": stored.device,  # decides no number
         }
     )
 

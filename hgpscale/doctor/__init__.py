@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from hgpscale.doctor import checks
 from hgpscale.doctor.found import Diagnosis, Problem
 from hgpscale.doctor.gpu import find_gpus
-from hgpscale.doctor.software import installed, told
+from hgpscale.doctor.software import installed
+from hgpscale.errors import told
 
 __all__ = ["Diagnosis", "Problem", "diagnose"]
 

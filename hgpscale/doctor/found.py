@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hgpscale.device import Device
+
 
 @dataclass(frozen=True)
 class Package:
@@ -96,16 +98,6 @@ class Pool:
 
     library: str
     threads: int
-
-
-@dataclass(frozen=True)
-class Device:
-    """A GPU; memory in bytes."""
-
-    name: str
-    capability: str
-    free: int
-    total: int
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import hgpscale
 from hgpscale.doctor.found import Extra, Package, Software
-from hgpscale.errors import HgpscaleError
 
 NEEDED = (
     "numpy", "numba", "llvmlite", "SimpleITK", "zarr", "xarray", "dask", "distributed", "scikit-learn", "pandas",
@@ -46,12 +45,6 @@ def package(name: str) -> Package:
         return Package(name, metadata.version(name))
     except metadata.PackageNotFoundError:
         return Package(name, None)
-
-
-def told(error: Exception) -> str:
-    """Return an error in one line, with its kind where its message is not made for people."""
-    message = " ".join(str(error).split())
-    return message if isinstance(error, HgpscaleError) else f"{type(error).__name__}: {message}".rstrip(": ")
 
 
 def _extra(name: str, purpose: str, packages: tuple[Package, ...]) -> Extra:

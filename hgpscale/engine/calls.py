@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 from distributed import get_worker
 
 from hgpscale._version import __version__
+from hgpscale.device import resolve
 from hgpscale.engine.deadline import ended_after
 from hgpscale.engine.events import Work
 from hgpscale.engine.measure import memory, place
 from hgpscale.engine.tasks import ScanTask
-from hgpscale.errors import EngineError
+from hgpscale.errors import EngineError, SettingsError
 from hgpscale.record import Record
 from hgpscale.settings import Settings
 
@@ -78,7 +79,7 @@ class Calls:
 
     def read_scan(self, scan: ScanTask) -> Timed:
         """Read a scan; what it raises fails the task."""
-        self._check_version()
+        self._check_worker()
         began = time.perf_counter()
         with ended_after(self._enforceable()):
             items = self.read(scan, self.settings)
@@ -88,7 +89,7 @@ class Calls:
 
     def extract_lesions(self, scan: Timed, indices: Sequence[int]) -> list[Settled | Raised]:
         """Compute some lesions of a scan; an error in the program takes none of the others with it."""
-        self._check_version()
+        self._check_worker()
         return [self._extract_one(scan, index) for index in indices]
 
     def whole_scans(self, scans: Sequence[ScanTask]) -> list[Settled | Raised]:
@@ -127,9 +128,15 @@ class Calls:
         """Return the deadline where a nanny will start another process; one without may be the caller's own."""
         return self.deadline if get_worker().nanny is not None else None
 
-    def _check_version(self) -> None:
+    def _check_worker(self) -> None:
         # In the task, not once at the start: workers of a batch system come later, some from another environment.
         if self.version != __version__:
             raise EngineError(
                 f"a worker runs hgpscale {__version__}, this process {self.version}: install the same version on both"
             )
+        if self.settings.device == "gpu":
+            try:
+                resolve("gpu")  # tries it once in each process
+            except SettingsError as error:
+                name, address = place()
+                raise EngineError(f"worker {name} at {address}: {error}") from error

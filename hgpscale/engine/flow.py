@@ -25,6 +25,7 @@ from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerErro
 from hgpscale._version import __version__
 from hgpscale.engine.calls import Calls, Extract, Raised, Read, Settled
 from hgpscale.engine.cluster import prepare_workers
+from hgpscale.engine.cluster.workers import GPU
 from hgpscale.engine.deadline import DEADLINE
 from hgpscale.engine.events import Event, LesionSubmitted, WorkerLost
 from hgpscale.engine.graph import Flight, Graph
@@ -77,7 +78,8 @@ def stream_records(
     SchedulerLostError
         The scheduler went away, or the client is not connected.
     EngineError
-        No worker is left, or the workers run another version of hgpscale.
+        No worker is left, the workers run another version of hgpscale, or the settings ask for a GPU that none of them
+        declares or that one of them cannot use.
 
     """
     if client.status != "running":
@@ -108,7 +110,9 @@ class _Flow:
 
     def __init__(self, client: Client, calls: Calls, losses: Callable[[], list[Loss]]) -> None:
         self.client, self.calls, self.losses = client, calls, losses
-        self.window, self.graph = Window(client), Graph(calls)
+        on_gpu = calls.settings.device == "gpu"
+        self.takes = {"resources": {GPU: 1}} if on_gpu else {}
+        self.window, self.graph = Window(client, on_gpu=on_gpu), Graph(calls)
         self.events: deque[Event] = deque()  # that are to be told
         self.suspects: list[ScanTask] = []  # of one lesion each
         self.deaths: Counter[tuple[str, str]] = Counter()  # of workers that had nothing but this row
@@ -179,7 +183,7 @@ class _Flow:
         first, within one submission and between them: lesions before more images.
         """
         records, flights = zip(*tasks, strict=True)
-        futures = self.client.compute(list(records), fifo_timeout=0, optimize_graph=False, **where)
+        futures = self.client.compute(list(records), fifo_timeout=0, optimize_graph=False, **self.takes, **where)
         return dict(zip(futures, flights, strict=True))
 
     def _places(self, flying: Mapping[Future, Flight]) -> list[str]:

@@ -44,6 +44,7 @@ from hgpscale.engine.events import (
 from hgpscale.engine.flow import Notify, ignore, stream_records
 from hgpscale.engine.plan import Row, biggest_first, changed_files, changed_surroundings, lesions_added, plan
 from hgpscale.engine.watch import dashboard_link
+from hgpscale.engine.where import Where, on_this_machine
 from hgpscale.errors import EngineError, Failure, ImageError, SchedulerLostError, SettingsError
 from hgpscale.filters import require_packages
 from hgpscale.record import Record
@@ -68,6 +69,7 @@ def extract(
     workers: int | None = None,
     scheduler: str | None = None,
     cluster: str | Path | None = None,
+    device: str | None = None,
     retry_failed: bool = False,
     update: bool = False,
     break_lock: bool = False,
@@ -98,6 +100,11 @@ def extract(
     cluster
         Path of a file that names a cluster (SLURM, PBS, LSF, Kubernetes) and how many workers it shall start there;
         ``local``: this machine, as without it.
+    device
+        Where workers compute: ``cpu``; ``gpu``; or ``auto``, GPUs where there are any; None: as the settings say, which
+        is the CPU unless they name another. On this machine each GPU has one worker. Elsewhere ``gpu`` runs on workers
+        that declare Dask's resource ``GPU`` alone, and by ``auto`` each worker decides for itself. It decides how long
+        a run takes, never a number: a cube does not tell, and any run may go on with it.
     retry_failed
         Try again what failed in an earlier run.
     update
@@ -120,11 +127,12 @@ def extract(
     Raises
     ------
     ManifestError, SettingsError, CubeError
-        Manifest, settings, cluster file or cube cannot be used; no worker was started.
+        Manifest, settings, cluster file or cube cannot be used, or there is no GPU for ``gpu``; no worker was started.
     CubeWriteError
         The cube's storage refuses a write; all blocks written until then are kept.
     EngineError
-        No worker can be started or reached, or the scheduler went away; what had arrived is kept.
+        No worker can be started or reached, none declares or can use the GPU that ``gpu`` asks for, or the scheduler
+        went away; what had arrived is kept.
 
     """
     check_not_importing()
@@ -132,14 +140,16 @@ def extract(
         cluster = None
     if sum(choice is not None for choice in (client, workers, scheduler, cluster)) > 1:
         raise SettingsError("give one of client, workers, scheduler and cluster, not several: each says where to run")
-    named = None if cluster is None else read_cluster(cluster)
+    chosen = Settings.of(settings).on(device)
+    named = None if cluster is None else read_cluster(cluster, chosen.device)
     notify: Notify = on_event or ignore
-    chosen = Settings.of(settings)
     require_packages(chosen)
     rows = read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort
+    elsewhere = client is not None or scheduler is not None or named is not None
+    where = Where(chosen.device) if elsewhere else on_this_machine(chosen.device, workers)
     began = time.monotonic()
     opened = CubeWriter.open(cube, rows, chosen, update=update, retry_failed=retry_failed, break_lock=break_lock)
-    place = Connection(partial(_cluster, client, workers, scheduler, named), returns=scheduler is not None)
+    place = Connection(partial(_cluster, client, workers, scheduler, named, where), returns=scheduler is not None)
     with closing(opened) as writer, closing(place):
         notes = writer.notes
         if update and (known := writer.digests()):
@@ -151,9 +161,11 @@ def extract(
                 for image, lesions in lesions_added(rows, writer.missing, writer.digests()).items()
             )
         missing = writer.missing_keys()
+        if missing:
+            notes += where.notes
         tally = _Tally(cube, len(rows.rows), writer.missing, writer.failed(), missing)
         notify(RunStarted(tally.total, tally.pending, missing, notes, rows.source, str(cube)))
-        write_seconds = _fill(writer, rows, tally, place, deadline, notify) if missing else 0.0
+        write_seconds = _fill(writer, rows, tally, place, where.device, deadline, notify) if missing else 0.0
     summary = tally.summary(time.monotonic() - began)
     notify(RunFinished(summary, write_seconds))
     return summary
@@ -176,13 +188,19 @@ def _reset_changed(
 
 
 def _fill(
-    writer: CubeWriter, cohort: Cohort, tally: _Tally, place: Connection, deadline: float | None, notify: Notify
+    writer: CubeWriter,
+    cohort: Cohort,
+    tally: _Tally,
+    place: Connection,
+    device: str,
+    deadline: float | None,
+    notify: Notify,
 ) -> float:
     """Compute what the cube lacks and store it; return the seconds that storing took in this process."""
     write_seconds = 0.0
     # The writer is left first, whatever happens: what has arrived is kept before the workers are stopped.
     with writer, interrupts_remembered() as check_interrupt:
-        for record, work in _settled(writer, cohort, place, deadline, notify):
+        for record, work in _settled(writer, cohort, place, device, deadline, notify):
             had_numbers = writer.has_numbers((record.lesion, record.segmentation))
             before = time.perf_counter()
             writer.add(record)
@@ -196,20 +214,21 @@ def _fill(
 
 
 def _settled(
-    writer: CubeWriter, cohort: Cohort, place: Connection, deadline: float | None, notify: Notify
+    writer: CubeWriter, cohort: Cohort, place: Connection, device: str, deadline: float | None, notify: Notify
 ) -> Generator[Settled, None, None]:
     """Yield the record of each row that the cube lacks; where the scheduler is lost and comes back, of those left."""
     assert writer.settings is not None, "a cube that takes records of scans has settings"
+    settings = writer.settings.on(device)  # which no cube says
     connected = place.client()
     in_vain = 0
     while True:
         address = connected.scheduler.address
         notify(ClusterReady(address, dashboard_link(connected)))
-        planned = plan(cohort, writer.missing, writer.digests(), writer.settings)
+        planned = plan(cohort, writer.missing, writer.digests(), settings)
         scans = biggest_first(planned, image_bytes, LESION_CHUNK)
         left = len(writer.missing)
         try:
-            yield from stream_records(connected, scans, writer.settings, deadline=deadline, on_event=notify)
+            yield from stream_records(connected, scans, settings, deadline=deadline, on_event=notify)
         except SchedulerLostError as error:
             if not place.returns:
                 raise
@@ -247,11 +266,11 @@ def _digest(file: str) -> str:
 
 
 def _cluster(
-    client: Client | None, workers: int | None, scheduler: str | None, named: ClusterFile | None
+    client: Client | None, workers: int | None, scheduler: str | None, named: ClusterFile | None, where: Where
 ) -> AbstractContextManager[Client]:
     if client is not None:
         return nullcontext(client)
-    return open_client(workers=workers, scheduler=scheduler, cluster=named)
+    return open_client(workers=workers, scheduler=scheduler, cluster=named, gpus=where.gpus)
 
 
 class _Tally:

@@ -8,8 +8,10 @@ from typing import Any
 
 from distributed import Client
 
+from hgpscale.engine.cluster.workers import GPU
 from hgpscale.engine.events import Work, WorkersCounted
 from hgpscale.engine.graph import Sizes
+from hgpscale.errors import EngineError
 
 TASKS_PER_THREAD = 3
 """One in work, one ready to be, one on its way."""
@@ -31,11 +33,14 @@ class Window:
     ----------
     client
         Whose scheduler is asked.
+    on_gpu
+        Whether each task takes a GPU, so that workers that declare none do not count.
 
     """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, *, on_gpu: bool = False) -> None:
+        self._client, self._on_gpu = client, on_gpu
+        self._seen = False  # whether a worker that counts has ever been there
         self._workers: dict[str, dict[str, Any]] = {}
         self._counted = float("-inf")
         self._known = (0, 0)
@@ -43,12 +48,26 @@ class Window:
         self._bytes = 0.0  # that a scan leaves on the workers until all its lesions are done
 
     def recounted(self) -> list[WorkersCounted]:
-        """Look at the workers if it is time, for clusters grow and shrink; return how many there are if it is news."""
+        """Look at the workers if it is time, for clusters grow and shrink; return how many there are if it is news.
+
+        Raises
+        ------
+        EngineError
+            None of those that there are, nor any before them, declares the GPU that tasks take.
+
+        """
         now = time.monotonic()
         if now - self._counted <= _RECOUNT_SECONDS:
             return []
-        self._workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        found = self._client.scheduler_info(n_workers=-1)["workers"]
+        self._workers = {address: worker for address, worker in found.items() if self._places(worker) >= 1}
         self._counted = now
+        self._seen = self._seen or bool(self._workers)
+        if found and not self._seen:
+            raise EngineError(
+                f"device gpu: no worker declares the resource {GPU}, {len(found)} found without: start workers with "
+                f"--resources {GPU}=1 --nthreads 1"
+            )
         before, self._known = self._known, (len(self._workers), self._threads)
         return [] if self._known == before else [WorkersCounted(*self._known)]
 
@@ -83,7 +102,12 @@ class Window:
 
     @property
     def _threads(self) -> int:
-        return sum(worker["nthreads"] for worker in self._workers.values())
+        return sum(map(self._places, self._workers.values()))
+
+    def _places(self, worker: dict[str, Any]) -> int:
+        """Return how many tasks a worker does at once."""
+        threads: int = worker["nthreads"]
+        return min(threads, int(worker["resources"].get(GPU, 0))) if self._on_gpu else threads
 
     def _size(self, threads: int) -> int:
         size = TASKS_PER_THREAD * threads

@@ -12,7 +12,8 @@ from hgpscale.report.tables import count_of, print_line, print_table
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hgpscale.doctor.found import Device, Diagnosis, Extra, Gpu, Kernels, Package
+    from hgpscale.device import Device
+    from hgpscale.doctor.found import Diagnosis, Extra, Gpu, Kernels, Package
 
 
 def print_diagnosis(found: Diagnosis) -> None:

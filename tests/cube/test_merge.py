@@ -336,3 +336,8 @@ def test_exactly_what_another_setting_altered_is_stale(stored: Settings, asked: 
 
 def _only(settings: Settings, image_type: str) -> Settings:
     return settings.model_copy(update={"image_types": {image_type: settings.image_types[image_type]}})
+
+
+@pytest.mark.parametrize("asked", [BOTH, ONE, made(["Original", "Wavelet"])])
+def test_where_the_numbers_are_computed_is_no_difference(asked: Settings) -> None:
+    assert merged(BOTH, asked.on("gpu")) == merged(BOTH, asked)

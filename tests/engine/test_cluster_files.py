@@ -182,6 +182,33 @@ def test_job_scripts_of_every_batch_system(batch: Path, tmp_path: Path, kind: st
 
 
 @needs_jobqueue
+@pytest.mark.parametrize("kind", ["slurm", "pbs", "lsf"])
+def test_jobs_for_a_gpu_declare_it(batch: Path, tmp_path: Path, kind: str) -> None:
+    options = {"memory": "4GB", "interface": "lo", "ncpus": 1, "resource_spec": "x", "worker_extra_args": []}
+    if kind != "lsf":
+        del options["ncpus"]
+    if kind != "pbs":
+        del options["resource_spec"]
+
+    def script(device: str, *arguments: str, **more: int) -> str:
+        made = {**options, **more, "worker_extra_args": list(arguments)}
+        return job_script(read_cluster(write(tmp_path, SLURM, kind=kind, options=made), device))
+
+    lifetime = ("--lifetime", "55m")
+    assert "--dashboard-address 127.0.0.1:0 --resources GPU=1 --lifetime 55m" in script("gpu", *lifetime)
+    assert "--nworkers" not in script("gpu")
+    assert "--nthreads 4" in script("gpu", cores=4, processes=1)
+    for device in ("cpu", "auto"):
+        assert "--resources" not in script(device, *lifetime)
+    own = script("gpu", "--resources", "GPU=1 memory=2")
+    assert own.count("--resources") == 1
+    assert script("gpu", "--resources=GPU=1").count("--resources") == 1
+    for several in ({"cores": 4}, {"cores": 4, "processes": 4}):
+        with pytest.raises(SettingsError, match=r"cluster.yaml: device gpu: .* options.processes: 1, found 4 "):
+            script("gpu", **several)
+
+
+@needs_jobqueue
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -6,6 +6,7 @@ not work before anything starts, and a context manager that yields a `distribute
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -35,8 +36,15 @@ _KINDS = {
 }
 
 
-def read_cluster(path: str | Path) -> ClusterFile:
+def read_cluster(path: str | Path, device: str = "cpu") -> ClusterFile:
     """Read a cluster file (docs/clusters.md) and check all of it that can be checked from here.
+
+    Parameters
+    ----------
+    path
+        The file.
+    device
+        What its workers shall compute on: jobs for ``gpu`` are made to declare one.
 
     Raises
     ------
@@ -46,13 +54,19 @@ def read_cluster(path: str | Path) -> ClusterFile:
 
     """
     cluster = parse(path)
+    if device == "gpu" and cluster.kind in jobqueue.KINDS:
+        cluster = jobqueue.declaring_gpu(cluster)
     check, _ = _KINDS[cluster.kind]
     check(cluster)
     return cluster
 
 
 def open_client(
-    *, workers: int | None = None, scheduler: str | None = None, cluster: ClusterFile | None = None
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    cluster: ClusterFile | None = None,
+    gpus: Sequence[str] = (),
 ) -> AbstractContextManager[Client]:
     """Return what yields a client of the place that one argument names; without any, of workers on this machine.
 
@@ -64,9 +78,11 @@ def open_client(
         Address of a running Dask scheduler; left running.
     cluster
         What `read_cluster` returned; started, and stopped at the end.
+    gpus
+        For workers on this machine: the devices, one a worker; see `local_client`.
 
     """
     if cluster is not None:
         _, client = _KINDS[cluster.kind]
         return client(cluster)
-    return connect(scheduler) if scheduler is not None else local_client(workers)
+    return connect(scheduler) if scheduler is not None else local_client(workers, gpus)

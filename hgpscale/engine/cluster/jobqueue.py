@@ -19,7 +19,7 @@ from hgpscale.engine.cluster.file import ClusterFile
 from hgpscale.engine.cluster.interrupts import interrupts_deferred
 from hgpscale.engine.cluster.jobs import await_first, ended_replaced, give_up
 from hgpscale.engine.cluster.security import encrypted, on_loopback, security_of
-from hgpscale.engine.cluster.workers import ALLOCATOR, ALLOWED_FAILURES, TCP_TIMEOUT, prepare_workers
+from hgpscale.engine.cluster.workers import ALLOCATOR, ALLOWED_FAILURES, GPU, TCP_TIMEOUT, prepare_workers
 from hgpscale.errors import EngineError
 
 KINDS = {"slurm": ("SLURMCluster", "sbatch"), "pbs": ("PBSCluster", "qsub"), "lsf": ("LSFCluster", "bsub")}
@@ -69,6 +69,28 @@ def check(cluster: ClusterFile) -> None:
     except (OSError, TypeError, ValueError) as error:
         reason = re.sub(r"^\w+\.__init__\(\) got an ", "", " ".join(str(error).split()))
         raise cluster.refuse(f"options: dask-jobqueue's {name} cannot be made of them: {reason}") from error
+
+
+def declaring_gpu(cluster: ClusterFile) -> ClusterFile:
+    """Return the file with workers that declare a GPU, as tasks for one ask for, unless it has `--resources` itself.
+
+    Raises
+    ------
+    SettingsError
+        A job has several workers, which would share its GPUs.
+
+    """
+    processes = cluster.options.get("processes", cluster.options.get("cores", 1))
+    if processes != 1:
+        raise cluster.refuse(
+            f"device gpu: a GPU takes one worker, and a job is one worker then: give options.processes: 1, found "
+            f"{processes} (without it one a core)"
+        )
+    arguments = list(map(str, cluster.options.get("worker_extra_args") or ()))
+    if any(argument.startswith("--resources") for argument in arguments):
+        return cluster
+    options = {**cluster.options, "worker_extra_args": ["--resources", f"{GPU}=1", *arguments]}
+    return cluster.model_copy(update={"options": options})
 
 
 @contextmanager

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny
 from distributed.system import MEMORY_LIMIT
 
+from hgpscale.device import VISIBLE
 from hgpscale.engine.cluster.interrupts import GUARD, interrupts_deferred
-from hgpscale.engine.cluster.workers import ALLOCATOR, ALLOWED_FAILURES, PAUSE_SECONDS, prepare_workers
+from hgpscale.engine.cluster.workers import ALLOCATOR, ALLOWED_FAILURES, GPU, PAUSE_SECONDS, prepare_workers
 from hgpscale.errors import EngineError, SettingsError
 
 _CONFIG = {
@@ -36,7 +38,7 @@ _LEAST = 1 << 30
 
 
 @contextmanager
-def local_client(workers: int | None = None) -> Iterator[Client]:
+def local_client(workers: int | None = None, gpus: Sequence[str] = ()) -> Iterator[Client]:
     """Start worker processes of one thread each on this machine and stop them at the end.
 
     Everything listens on 127.0.0.1 only. Each worker may use its share of the machine's memory; a worker that
@@ -45,7 +47,10 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
     Parameters
     ----------
     workers
-        Number of processes; None: `default_workers`.
+        Number of processes; None: one for each of `gpus`, without any `default_workers`.
+    gpus
+        Devices, as ``CUDA_VISIBLE_DEVICES`` has them: each worker sees one of them alone, also when its process is
+        started anew, and declares the resource ``GPU``. At least as many as workers, or none.
 
     Raises
     ------
@@ -59,7 +64,8 @@ def local_client(workers: int | None = None) -> Iterator[Client]:
         raise SettingsError(f"workers must be at least 1, found {workers}")
     with dask.config.set(_CONFIG), _environment_restored(), ExitStack() as stack:
         with interrupts_deferred():
-            cluster = stack.enter_context(_started(default_workers() if workers is None else workers))
+            number = (len(gpus) or default_workers()) if workers is None else workers
+            cluster = stack.enter_context(_started(number, gpus))
             client = stack.enter_context(Client(cluster, set_as_default=False))
             prepare_workers(client)
         yield client
@@ -70,19 +76,30 @@ def default_workers() -> int:
     return max(1, min(int(CPU_COUNT), int(MEMORY_LIMIT) // _LEAST))
 
 
-def _started(workers: int) -> LocalCluster:
+def _started(workers: int, gpus: Sequence[str]) -> LocalCluster:
     """Start a cluster; once more if one of its workers dies on the way."""
     try:
-        return _local_cluster(workers)
+        return _local_cluster(workers, gpus)
     except (OSError, RuntimeError):
         time.sleep(PAUSE_SECONDS)
     try:
-        return _local_cluster(workers)
+        return _local_cluster(workers, gpus)
     except (OSError, RuntimeError) as error:
         raise EngineError(f"cannot start workers on this machine: {error} {GUARD}") from error
 
 
-def _local_cluster(workers: int) -> LocalCluster:
+class _OnGpu(Nanny):  # type: ignore[misc] # distributed has no types
+    """Starts a worker, and its successors, that see one device alone: the one at the place that is the worker's name.
+
+    Without dask-cuda, whose other half, memory pools and transfers of Dask's own arrays, is of no use here.
+    """
+
+    def __init__(self, *arguments: Any, name: int, gpus: Sequence[str], **options: Any) -> None:
+        super().__init__(*arguments, name=name, env={VISIBLE: gpus[name]}, resources={GPU: 1}, **options)
+
+
+def _local_cluster(workers: int, gpus: Sequence[str]) -> LocalCluster:
+    on_gpus = {"worker_class": _OnGpu, "gpus": gpus} if gpus else {}
     return LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
@@ -94,6 +111,7 @@ def _local_cluster(workers: int) -> LocalCluster:
             "dashboard": False,
             "dashboard_address": "127.0.0.1:0",
         },
+        **on_gpus,
     )
 
 

@@ -20,6 +20,9 @@ ALLOCATOR = {
 }
 """Environment variables that every worker process starts with."""
 
+GPU = "GPU"
+"""Dask's resource that a worker with a GPU declares, one of: so it gets one task at a time."""
+
 TCP_TIMEOUT = "2 minutes"
 """How long a connection may be silent before it counts as broken: longer than a network is gone for a moment."""
 
