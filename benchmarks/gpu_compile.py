@@ -3,8 +3,9 @@
     make gpu-compile [CUDA=13]
     python benchmarks/gpu_compile.py [--capabilities 7.0 8.0 9.0]
 
-Prints what each kernel takes; exits with 1 if one is never launched, cannot be compiled, spills registers, or has an
-instruction on floating point numbers: counts are integers. Needs numba-cuda with CUDA's compiler, and ptxas.
+Prints what each kernel takes; exits with 1 if one is never launched, cannot be compiled, spills registers, contracts
+products and sums, or counts and has an instruction on floating point numbers: counts are integers. Needs numba-cuda
+with CUDA's compiler, and ptxas.
 """
 
 from __future__ import annotations
@@ -94,7 +95,11 @@ def main() -> int:
         print(row)
     names = gpu_launches.kernels()
     wrong = [f"{row.kernel} for {'{}.{}'.format(*row.capability)}: {row.wrong}" for row in rows if row.wrong]
-    wrong += [f"{name}: benchmarks/gpu_kernels.py launches it nowhere" for name in names if name not in launches]
+    wrong += [
+        f"{name}: none of benchmarks/gpu_kernels.py, gpu_filters.py and gpu_values.py launches it"
+        for name in names
+        if name not in launches
+    ]
     for line in ["", *wrong]:
         print(line)
     print(f"gpu-compile: {len(names)} kernels, {len(chosen.capabilities)} compute capabilities, {len(wrong)} wrong")

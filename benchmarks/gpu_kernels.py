@@ -97,7 +97,7 @@ def kernels(region: Region, distances: tuple[int, ...], across: int | None, foll
     inside = box.fill(np.zeros(box.voxels.size, np.int32), np.ones(1, np.int32))
     near = ngtdm.sum_neighbours(inside, box, distances, across)
     stack = upload(grids)
-    there = cuda.to_device(np.stack(bins)), stack.voxels, cuda.to_device(near)
+    near_there = cuda.to_device(near)
     return [
         Kernel(
             "count_chains (GLCM, GLRLM)",
@@ -130,7 +130,7 @@ def kernels(region: Region, distances: tuple[int, ...], across: int | None, foll
                 for image, found in zip(bins, levels, strict=True)
             ],
             lambda: cuda_ngtdm.count_differences_of_images(bins, levels, box, distances, across, near),
-            lambda: cuda_ngtdm.count_differences_of(*there, levels, box, distances, across),
+            lambda: cuda_ngtdm.count_differences_of(stack, near_there, levels, distances, across),
         ),
     ]
 

@@ -2,8 +2,9 @@
 
     NUMBA_ENABLE_CUDASIM=1 python benchmarks/gpu_launches.py
 
-Runs every call of `gpu_kernels.py` on a small region in numba's simulator and prints, as JSON, the arguments' types of
-each launch by kernel: so they are those of real launches, and a kernel that nobody launches is noticed.
+Runs every call of `gpu_kernels.py`, `gpu_filters.py` and `gpu_values.py` on something small in numba's simulator and
+prints, as JSON, the arguments' types of each launch by kernel: so they are those of real launches, and a kernel that
+nobody launches is noticed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import warnings
 from types import ModuleType
 from typing import Any
 
+import gpu_filters
 import gpu_kernels
+import gpu_values
 import numba
 import numpy as np
 
@@ -43,7 +46,9 @@ def name_of(function: Any) -> str:
 def kernels() -> dict[str, Any]:
     """Find all kernels, as what `cuda.jit` returned, by name. Not in the simulator."""
     values = [value for module in modules() for value in vars(module).values() if hasattr(value, "py_func")]
-    return {name_of(value.py_func): value for value in values if not value.targetoptions.get("device")}
+    # Modules also hold device functions, and functions for the CPU that they call.
+    here = [value for value in values if value.py_func.__module__.startswith(hgpscale.kernels.cuda.__name__)]
+    return {name_of(value.py_func): value for value in here if not value.targetoptions.get("device")}
 
 
 def recorded() -> Launches:
@@ -66,6 +71,9 @@ def recorded() -> Launches:
             kernel.on_gpu()
             if kernel.resident:
                 kernel.resident()
+    rng = np.random.default_rng(0)
+    for kernel in [*gpu_filters.kernels((6, 6, 6), rng), *gpu_values.kernels(*gpu_values.ball(5, 2, rng))]:
+        kernel.on_gpu()
     return launches
 
 

@@ -12,6 +12,11 @@ from typing import NamedTuple
 Capability = tuple[int, int]
 _PREDICATE = re.compile(r"@!?%\w+\s+")
 _FLOATING = re.compile(r"\.(b?f16|tf32|f32|f64)")
+_FUSED = re.compile(r"fma\.|mul\.(ftz\.)?(sat\.)?f")
+"""A product that does not name its rounding, ``mul.f64``, ptxas may contract with a sum."""
+
+WITH_FLOATING = frozenset({"bspline", "digitize", "recursive_gaussian", "statistics", "wavelet"})
+"""Modules whose kernels compute with floating point numbers. All others count, and counts are integers."""
 
 
 class Usage(NamedTuple):
@@ -46,7 +51,9 @@ class Row(NamedTuple):
         """What must not be; empty if nothing."""
         if self.usage is None or self.floating is None:
             return self.error
-        found = [("spilled bytes", max(self.usage[3:])), ("instructions on floating point numbers", self.floating.all)]
+        found = [("spilled bytes", max(self.usage[3:])), ("contracted products and sums", self.floating.fused)]
+        if self.kernel.partition(".")[0] not in WITH_FLOATING:
+            found.append(("instructions on floating point numbers", self.floating.all))
         return ", ".join(f"{n} {what}" for what, n in found if n)
 
     def __str__(self) -> str:
@@ -77,11 +84,16 @@ def usage(text: str) -> Usage:
 
 
 def floating(ptx: str) -> Floating:
-    """Count instructions on floating point numbers. A product and a sum contracted into one are among `fused`."""
+    """Count instructions on floating point numbers.
+
+    A product and a sum contracted into one are among `fused`, and so are products that ptxas may contract.
+    """
     lines = (_PREDICATE.sub("", line.strip()) for line in ptx.splitlines())
     operations = [line.split()[0] for line in lines if line[:1].isalpha()]
     found = [operation for operation in operations if _FLOATING.search(operation)]
-    return Floating(len(found), sum(".f64" in each for each in found), sum(each.startswith("fma.") for each in found))
+    return Floating(
+        len(found), sum(".f64" in each for each in found), sum(_FUSED.match(each) is not None for each in found)
+    )
 
 
 def find() -> Path:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from hgpscale.catalog import LESION, ORIGINAL, SHAPE_FAMILIES
-from hgpscale.contents import Contents, Key
+from hgpscale.contents import Contents, Key, image_names
+from hgpscale.device import resolve
 from hgpscale.errors import Failure, HgpscaleError
 from hgpscale.features import CpuRegion, Footprint, Region, compute, on_cpu
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.prepare.prepared import Prepared, prepare, prepare_bands
 
 if TYPE_CHECKING:
@@ -21,6 +26,28 @@ if TYPE_CHECKING:
 
 Values = dict[Key, "NDArray[np.float64]"]
 Failures = dict[Key, Failure]
+
+_WORTH_A_GPU = 400_000
+"""Values of a region in all its images from which on a GPU counts faster than a core does (docs/gpu.md)."""
+
+
+class _Place(NamedTuple):
+    """Where a lesion is computed.
+
+    Attributes
+    ----------
+    on
+        Makes images.
+    batches
+        From a region and settings to its images, some at a time, see `on_cpu.batches`.
+
+    """
+
+    on: Target
+    batches: Callable[[Prepared, Settings], Iterator[dict[str, Region | HgpscaleError]]]
+
+
+_CPU = _Place(CPU, on_cpu.batches)
 
 
 def compute_lesion(cut: Cut, settings: Settings) -> tuple[Values, Failures]:
@@ -47,21 +74,58 @@ def compute_lesion(cut: Cut, settings: Settings) -> tuple[Values, Failures]:
         NaN or infinite voxels in the lesion, or where they would spread from.
 
     """
+    if takes_gpu(cut, settings):
+        try:
+            return _compute_lesion(cut, settings, _gpu())
+        except HgpscaleError:
+            raise
+        except MemoryError as error:
+            warnings.warn(f"{error}: computed on the CPU", UserWarning, stacklevel=2)
+    return _compute_lesion(cut, settings, _CPU)
+
+
+def takes_gpu(cut: Cut, settings: Settings) -> bool:
+    """Say whether a lesion is computed on a GPU.
+
+    Raises
+    ------
+    SettingsError
+        The settings ask for one, and there is none.
+
+    """
+    if settings.device == "auto":
+        region, grid = cut.plan.roi, cut.plan.grid
+        finer = 1.0 if grid is None else math.prod(region.geometry.spacing) / math.prod(grid.spacing)
+        n_value = finer * np.count_nonzero(region.array) * len(image_names(settings))
+        return bool(n_value >= _WORTH_A_GPU) and resolve("auto") == "gpu"
+    return resolve(settings.device) == "gpu"
+
+
+def _gpu() -> _Place:
+    from hgpscale.features import on_gpu  # numba's CUDA target is for those who want it
+    from hgpscale.kernels.cuda.target import GPU
+
+    return _Place(GPU, on_gpu.batches)
+
+
+def _compute_lesion(cut: Cut, settings: Settings, place: _Place) -> tuple[Values, Failures]:
     values: Values = {}
     failures: Failures = {}
     if LESION in settings.regions:
-        _measure(LESION, prepare(cut, settings), settings, values, failures)
+        _measure(LESION, prepare(cut, settings, place.on), settings, place, values, failures)
     if settings.bands:
-        for name, found in prepare_bands(cut, settings).items():
+        for name, found in prepare_bands(cut, settings, place.on).items():
             if isinstance(found, HgpscaleError):
                 keys = [key for key in Contents.of(settings).keys if key[0] == name]
                 failures.update(dict.fromkeys(keys, Failure.of(found)))
             else:
-                _measure(name, found, settings, values, failures)
+                _measure(name, found, settings, place, values, failures)
     return values, failures
 
 
-def _measure(region: str, prepared: Prepared, settings: Settings, values: Values, failures: Failures) -> None:
+def _measure(
+    region: str, prepared: Prepared, settings: Settings, place: _Place, values: Values, failures: Failures
+) -> None:
     """Compute one region's features on all image types."""
     outline = CpuRegion(Footprint(prepared.shape_mask, prepared.spacing), settings, np.empty(0))
     shapes = [family for family in settings.features if family in SHAPE_FAMILIES]
@@ -69,7 +133,7 @@ def _measure(region: str, prepared: Prepared, settings: Settings, values: Values
     textures = [family for family in settings.features if family not in SHAPE_FAMILIES]
     if not textures:
         return
-    for batch in on_cpu.batches(prepared, settings):
+    for batch in place.batches(prepared, settings):
         for image, found in batch.items():
             if isinstance(found, HgpscaleError):
                 failures.update(dict.fromkeys(((region, image, family) for family in textures), Failure.of(found)))

@@ -2,6 +2,9 @@
 
 Filters know arrays and where an image's borders are, nothing of files; what they need around the box they say by
 `Filter.reach`. The images' names are in `hgpscale.catalog.IMAGE_TYPES`.
+
+Wavelet and LoG make their images where they are told to. The others make theirs on the host, whatever that is: they are
+functions of one voxel, of which a GPU's exponentials and logarithms have other bits, or other libraries' own.
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hgpscale.errors import FilterError, SettingsError
+from hgpscale.errors import SettingsError
 from hgpscale.filters import gradient, intensity, lbp2d, lbp3d, log, wavelet
-from hgpscale.filters.source import Reach, Source
+from hgpscale.filters.source import Derive, Reach, Source
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.volume import Vector
 
 if TYPE_CHECKING:
@@ -32,19 +36,19 @@ class Filter(NamedTuple):
     reach
         From spacing in mm ``(z, y, x)`` and settings to what is needed around a box.
     derive
-        From a source and settings to names and images of the box, in the type that pyradiomics' image has; a
-        `FilterError` in place of an image that pyradiomics leaves out.
+        From a source, settings and a `Target` to names and images of the box, in the type that pyradiomics' image has;
+        a `FilterError` in place of an image that pyradiomics leaves out. Images that were made on a GPU are there.
     packages
         What must be importable, by import name, and the name to install it by.
 
     """
 
     reach: Callable[[Vector, Settings], Reach]
-    derive: Callable[[Source, Settings], Iterator[tuple[str, NDArray[Any] | FilterError]]]
+    derive: Derive
     packages: Mapping[str, str] = MappingProxyType({})
 
 
-def _original(source: Source, settings: Settings) -> Iterator[tuple[str, NDArray[Any]]]:
+def _original(source: Source, settings: Settings, on: Target = CPU) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "original", source.wanted()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hgpscale.filters.source import Reach, Source, box_in
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.volume import Vector
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def reach(spacing: Vector, settings: Settings) -> Reach:
     return Reach((1, 1, 1))
 
 
-def derive(source: Source, settings: Settings) -> Iterator[tuple[str, NDArray[Any]]]:
+def derive(source: Source, settings: Settings, on: Target = CPU) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield one image, float32: the change per mm, or per voxel without `gradientUseSpacing`."""
     import SimpleITK as sitk
 

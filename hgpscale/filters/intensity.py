@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hgpscale.filters.source import Reach, Source
+from hgpscale.filters.source import Derive, Reach, Source
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.volume import Vector
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hgpscale.settings import Settings
-
-Derive = Callable[[Source, "Settings"], "Iterator[tuple[str, NDArray[np.float64]]]"]
 
 
 def reach(spacing: Vector, settings: Settings) -> Reach:
@@ -29,7 +28,7 @@ def reach(spacing: Vector, settings: Settings) -> Reach:
 def voxelwise(name: str, function: Callable[[NDArray[np.float64], np.float64], NDArray[np.float64]]) -> Derive:
     """Return the filter that applies `function`, of the voxels and the image's peak, under `name`."""
 
-    def derive(source: Source, settings: Settings) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    def derive(source: Source, settings: Settings, on: Target = CPU) -> Iterator[tuple[str, NDArray[np.float64]]]:
         # Overflow and 0 / 0 give infinities and NaN, which whoever takes the values looks for.
         with np.errstate(all="ignore"):
             image = function(source.wanted().astype(np.float64), np.float64(source.peak))

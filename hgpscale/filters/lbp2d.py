@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hgpscale.filters.source import Reach, Source
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.volume import Index, Vector
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def reach(spacing: Vector, settings: Settings) -> Reach:
     return Reach(_margin(settings))
 
 
-def derive(source: Source, settings: Settings) -> Iterator[tuple[str, NDArray[Any]]]:
+def derive(source: Source, settings: Settings, on: Target = CPU) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield one image, in the image's own type.
 
     As pyradiomics writes the patterns back into the image, the method "var" loses its fractions where that is of

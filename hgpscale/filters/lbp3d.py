@@ -16,6 +16,7 @@ import numpy as np
 
 from hgpscale.filters.source import Reach, Source
 from hgpscale.kernels.bspline import MARGIN
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.volume import Index, Vector
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def reach(spacing: Vector, settings: Settings) -> Reach:
     return Reach(_margin(settings))
 
 
-def derive(source: Source, settings: Settings) -> Iterator[tuple[str, NDArray[np.float64]]]:
+def derive(source: Source, settings: Settings, on: Target = CPU) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Yield one image a level and the kurtosis, float64, 0 outside the region.
 
     The kurtosis is NaN where all samples are equal.

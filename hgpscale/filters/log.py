@@ -18,7 +18,7 @@ import numpy as np
 
 from hgpscale.errors import FilterError
 from hgpscale.filters.source import Reach, Source
-from hgpscale.kernels.recursive_gaussian import add_scaled, filter_lines
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.volume import Index, Vector
 
 if TYPE_CHECKING:
@@ -55,11 +55,13 @@ def reach(spacing: Vector, settings: Settings) -> Reach:
     return Reach(_margin(spacing, max(settings.sigma, default=0)))
 
 
-def derive(source: Source, settings: Settings) -> Iterator[tuple[str, NDArray[np.float32] | FilterError]]:
+def derive(
+    source: Source, settings: Settings, on: Target = CPU
+) -> Iterator[tuple[str, NDArray[np.float32] | FilterError]]:
     """Yield one image a sigma, float32, or why the image is too small for it."""
     for sigma in settings.sigma:
         problem = _problem(source, sigma)
-        found = FilterError(problem) if problem else _laplacian(source, sigma)
+        found = FilterError(problem) if problem else _laplacian(source, sigma, on)
         yield f"log-sigma-{str(sigma).replace('.', '-')}-mm-3D", found
 
 
@@ -81,31 +83,34 @@ def _problem(source: Source, sigma: float) -> str | None:
     return None
 
 
-def _laplacian(source: Source, sigma: float) -> NDArray[np.float32]:
+def _laplacian(source: Source, sigma: float, on: Target) -> NDArray[np.float32]:
     part, start = source.around(_margin(source.spacing, sigma))
     # Single precision holds these exactly, in half the memory.
     exact = np.can_cast(part.dtype, np.float32)
-    part = np.ascontiguousarray(part, np.float32 if exact else np.float64)
+    there = on.put(part, np.float32 if exact else np.float64)
     needed = [(a - s, b - s) for a, b, s in zip(*source.box, start, strict=True)]
-    total = np.zeros(source.mask.shape, np.float32)
+    total: NDArray[np.float32] = on.zeros(source.mask.shape, np.float32)
     for across in _AXES:
         step = source.spacing[across]
-        work: NDArray[Any] = part
+        work: NDArray[Any] = there
         for axis in (across, *(axis for axis in _AXES if axis != across)):
             recursion = (_second_derivative if axis == across else _smoothing)(sigma, source.spacing[axis])
-            work = _filtered(work, axis, needed[axis], recursion)
-        add_scaled(work, 1.0 / (step * step), total)
+            work = _filtered(work, axis, needed[axis], recursion, on)
+        on.add_scaled(work, 1.0 / (step * step), total)
     return total
 
 
-def _filtered(voxels: NDArray[Any], axis: int, needed: tuple[int, int], recursion: _Recursion) -> NDArray[np.float32]:
+def _filtered(
+    voxels: NDArray[Any], axis: int, needed: tuple[int, int], recursion: _Recursion, on: Target
+) -> NDArray[np.float32]:
     """Filter along one axis, which then has done its duty and loses its margin."""
     shape = list(voxels.shape)
     lines = voxels.reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
     shape[axis] = needed[1] - needed[0]
-    out = np.empty(shape, np.float32)
+    out: NDArray[np.float32] = on.empty(tuple(shape), np.float32)
     kept = out.reshape(lines.shape[0], shape[axis], lines.shape[2])
-    filter_lines(lines, recursion.forwards, recursion.backwards, needed[0], kept)
+    weights = (on.put(each, np.float64) for each in recursion)
+    on.filter_lines(lines, *weights, needed[0], kept)
     return out
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from hgpscale.errors import FilterError
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.volume import Box, Index, Vector
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from hgpscale.settings import Settings
 
 
 class Source(NamedTuple):
@@ -69,6 +74,15 @@ class Reach(NamedTuple):
 
     margin: Index
     wraps: bool = False
+
+
+class Derive(Protocol):
+    """From a source and settings to names and images of the box; see `hgpscale.filters.Filter`."""
+
+    def __call__(
+        self, source: Source, settings: Settings, on: Target = CPU
+    ) -> Iterator[tuple[str, NDArray[Any] | FilterError]]:
+        """Make the images one after the other."""
 
 
 def box_in(box: Box, start: Index) -> tuple[slice, slice, slice]:

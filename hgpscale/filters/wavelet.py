@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hgpscale.filters.source import Reach, Source, box_in
-from hgpscale.kernels.wavelet import convolve
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.volume import Index, Vector
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 
 class _Part(NamedTuple):
-    """Part of the periodic image: voxels, the index of the first, and the length of a period on each axis."""
+    """Part of the periodic image: voxels, the index of the first, a period's length on each axis; where voxels are."""
 
     voxels: NDArray[Any]
     first: list[int]
     period: list[int]
+    on: Target
 
 
 def reach(spacing: Vector, settings: Settings) -> Reach:
@@ -40,10 +41,10 @@ def reach(spacing: Vector, settings: Settings) -> Reach:
     return Reach((z, y, x), wraps=True)
 
 
-def derive(source: Source, settings: Settings) -> Iterator[tuple[str, NDArray[Any]]]:
+def derive(source: Source, settings: Settings, on: Target = CPU) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the details of each level, then the last approximation: float32 if the image is float32, else float64."""
-    part = _periodic(source, reach(source.spacing, settings).margin)
-    filters = _filters(settings, part.voxels.dtype)
+    part = _periodic(source, reach(source.spacing, settings).margin, on)
+    filters = _filters(settings, part.voxels.dtype, on)
     axes = _axes(settings)
     approximation = "L" * len(axes)
     for _ in range(settings.start_level):
@@ -63,7 +64,7 @@ def _axes(settings: Settings) -> tuple[int, ...]:
     return tuple(axis for axis in (2, 1, 0) if not (settings.force2D and axis == settings.force2Ddimension))
 
 
-def _filters(settings: Settings, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
+def _filters(settings: Settings, dtype: np.dtype[Any], on: Target) -> dict[str, NDArray[Any]]:
     """Return the low-pass and the high-pass filter.
 
     Read off as the answer to an impulse: PyWavelets' single precision taps are not its double ones rounded.
@@ -75,10 +76,10 @@ def _filters(settings: Settings, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]
     impulse[n] = 1
     low, high = pywt.swt(impulse, settings.wavelet, level=1)[0]
     taps = slice(n // 2, n // 2 + n)
-    return {"L": low[taps], "H": high[taps]}
+    return {"L": on.put(low[taps], dtype), "H": on.put(high[taps], dtype)}
 
 
-def _periodic(source: Source, margin: Index) -> _Part:
+def _periodic(source: Source, margin: Index, on: Target) -> _Part:
     """Return the box with the whole margin, beyond borders too, in the type that PyWavelets computes in."""
     voxels = source.voxels
     first, period = [], []
@@ -95,7 +96,7 @@ def _periodic(source: Source, margin: Index) -> _Part:
             index = np.arange(lower, upper) % period[axis] % size
             voxels = voxels.take(index - source.start[axis], axis)
     dtype = np.float32 if voxels.dtype == np.float32 else np.float64
-    return _Part(np.ascontiguousarray(voxels, dtype), first, period)
+    return _Part(on.put(voxels, dtype), first, period, on)
 
 
 def _band(part: _Part, axes: tuple[int, ...], letters: str, filters: dict[str, NDArray[Any]]) -> _Part:
@@ -122,12 +123,13 @@ def _filtered(part: _Part, axis: int, taps: NDArray[Any]) -> _Part:
     first = part.first.copy()
     first[axis] += taps.size // 2 - 1
     shape[axis] -= taps.size - 1
-    out = np.empty(shape, part.voxels.dtype)
+    out = part.on.empty(tuple(shape), part.voxels.dtype)
     kept = out.reshape(lines.shape[0], shape[axis], lines.shape[2])
-    convolve(lines, taps, first[axis] % part.period[axis], part.period[axis], kept)
-    return _Part(out, first, part.period)
+    part.on.convolve(lines, taps, first[axis] % part.period[axis], part.period[axis], kept)
+    return part._replace(voxels=out, first=first)
 
 
 def _wanted(part: _Part, source: Source) -> NDArray[Any]:
     z, y, x = part.first
-    return part.voxels[box_in(source.box, (z, y, x))]
+    wanted: NDArray[Any] = part.on.cut(part.voxels, box_in(source.box, (z, y, x)))
+    return wanted

@@ -19,13 +19,13 @@ MARGIN = 40
 
 Range = tuple[int, int]
 
-_POLE = float(np.sqrt(3.0) - 2.0)
+POLE = float(np.sqrt(3.0) - 2.0)
 _LANES = 40
 """Lines filtered at a time: enough that one line's recursion hides behind the others', few enough for the cache."""
 WHOLE, SINGLE, EXACT = range(3)
 """What happens to samples afterwards: they are cut to whole numbers, rounded to single precision, or nothing."""
 
-_HORIZON = 18
+HORIZON = 18
 """Terms until the powers of the pole fall below ITK's tolerance of 1e-10."""
 
 
@@ -107,21 +107,21 @@ def _filter(lines: NDArray[np.float64]) -> None:
     n = lines.shape[0]
     if n == 1:
         return
-    pole = _POLE
+    pole = POLE
     gain = (1.0 - pole) * (1.0 - 1.0 / pole)
     first, last = lines[0], lines[n - 1]
     for k in range(first.size):
         first[k] *= gain
     power = pole
-    if n > _HORIZON:
-        for i in range(1, _HORIZON):
+    if n > HORIZON:
+        for i in range(1, HORIZON):
             line = lines[i]
             for k in range(first.size):
                 first[k] += power * (gain * line[k])
             power *= pole
     else:
         # Short lines: the sum over the whole mirrored line.
-        back = pole ** float(n - 1)
+        back = far_end(n)
         for k in range(first.size):
             first[k] += back * (gain * last[k])
         back *= back * (1.0 / pole)
@@ -144,6 +144,12 @@ def _filter(lines: NDArray[np.float64]) -> None:
         line, after = lines[i], lines[i + 1]
         for k in range(line.size):
             line[k] = pole * (after[k] - line[k])
+
+
+@kernel
+def far_end(n: int) -> float:
+    """Return the pole's power between the ends of a line of `n` samples: another library's has other bits."""
+    return POLE ** float(n - 1)
 
 
 @kernel
@@ -190,7 +196,7 @@ def _sample(
 
 
 @kernel
-def _taps_along(index: NDArray[np.float64], size: int, start: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def taps_along(index: NDArray[np.float64], size: int, start: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the taps of every index, shape ``(n, 4)``; those outside of the image have weight 0."""
     support, weights = np.zeros((index.size, 4), np.int64), np.zeros((index.size, 4))
     for c in range(index.size):
@@ -245,9 +251,9 @@ def _interpolate_box(
     slack: float,
     out: NDArray[np.float64],
 ) -> None:
-    sz, wz = _taps_along(index[0], size[0], start[0])
-    sy, wy = _taps_along(index[1], size[1], start[1])
-    sx, wx = _taps_along(index[2], size[2], start[2])
+    sz, wz = taps_along(index[0], size[0], start[0])
+    sy, wy = taps_along(index[1], size[1], start[1])
+    sx, wx = taps_along(index[2], size[2], start[2])
     if rounding != EXACT:
         _separately(coefficients, (sz, sy, sx), (wz, wy, wx), out)
     nz, ny, nx = out.shape

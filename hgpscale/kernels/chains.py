@@ -111,7 +111,12 @@ def refuse_too_many_states(grids: Sequence[LevelGrid], longest: int | None) -> N
 
 def n_states(grid: LevelGrid, longest: int | None) -> int:
     """Return how many states a voxel of the image can have: the last axis of `Chains.counts`."""
-    return grid.n_levels + (2 if longest is None else longest)
+    return grid.n_levels + n_more_states(longest)
+
+
+def n_more_states(longest: int | None) -> int:
+    """Return how many states there are besides one for each grey level."""
+    return 2 if longest is None else longest
 
 
 def _groups(

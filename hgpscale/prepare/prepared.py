@@ -10,6 +10,7 @@ import numpy as np
 from hgpscale.errors import HgpscaleError, MaskError, VoxelError
 from hgpscale.filters import Source
 from hgpscale.filters.source import box_in
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.prepare.cut import padded
 from hgpscale.prepare.regions import region_masks
 from hgpscale.prepare.resample import is_cropped, nearest, resample_image
@@ -44,8 +45,8 @@ class Prepared(NamedTuple):
     spacing: Vector
 
 
-def prepare(cut: Cut, settings: Settings) -> Prepared:
-    """Normalise, resample and resegment the lesion as the settings say.
+def prepare(cut: Cut, settings: Settings, on: Target = CPU) -> Prepared:
+    """Normalise, resample and resegment the lesion as the settings say; `on` does the resampling.
 
     Raises
     ------
@@ -57,12 +58,12 @@ def prepare(cut: Cut, settings: Settings) -> Prepared:
     """
     image, frame, roi = _normalised(cut, settings), cut.plan.frame, cut.plan.roi
     if cut.plan.grid is not None:
-        image, roi = _resampled(image, roi, cut.plan.grid, settings)
+        image, roi = _resampled(image, roi, cut.plan.grid, settings, on)
         frame = image.box
     return _region(image, roi, frame, cut, settings)
 
 
-def prepare_bands(cut: Cut, settings: Settings) -> dict[str, Prepared | HgpscaleError]:
+def prepare_bands(cut: Cut, settings: Settings, on: Target = CPU) -> dict[str, Prepared | HgpscaleError]:
     """Do the same for every region besides the lesion itself; one that cannot be measured has the reason instead.
 
     Its features are those of its own mask on the new grid, or on the image's where nothing is resampled: filters see
@@ -78,7 +79,7 @@ def prepare_bands(cut: Cut, settings: Settings) -> dict[str, Prepared | Hgpscale
     assert ground is not None, "regions were planned for"
     image, roi, whole = _normalised(cut, settings), cut.plan.roi, ((0, 0, 0), cut.image.geometry.size)
     if ground.grid is not None:
-        image, roi = _resampled(image, roi, ground.grid, settings)
+        image, roi = _resampled(image, roi, ground.grid, settings, on)
         whole = image.box
     lesion = np.zeros(ground.blocked.shape, bool)
     lesion[box_in(roi.box, ground.box[0])] = roi.array
@@ -143,12 +144,12 @@ def _region(image: Volume, roi: Volume, frame: Box, cut: Cut, settings: Settings
     return Prepared(source, shape_mask, image.geometry.spacing)
 
 
-def _resampled(image: Volume, roi: Volume, grid: Geometry, settings: Settings) -> tuple[Volume, Volume]:
+def _resampled(image: Volume, roi: Volume, grid: Geometry, settings: Settings, on: Target) -> tuple[Volume, Volume]:
     interpolator = settings.interpolator
     assert interpolator is not None, "there is no grid without an interpolator"
     if interpolator != "sitkNearestNeighbor":
         _require_finite(image)
-    return resample_image(image, grid, interpolator), Volume(nearest(roi, grid), grid)
+    return resample_image(image, grid, interpolator, on), Volume(nearest(roi, grid), grid)
 
 
 def _peak(held: Volume, frame: Box, cut: Cut, settings: Settings) -> float:

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hgpscale.kernels.bspline import (
-    EXACT,
-    MARGIN,
-    SINGLE,
-    WHOLE,
-    Range,
-    interpolate_box,
-    interpolate_points,
-    spline_coefficients,
-)
+from hgpscale.kernels.bspline import EXACT, MARGIN, SINGLE, WHOLE, Range, interpolate_points
+from hgpscale.kernels.target import CPU, Target
 from hgpscale.prepare.grid import Samples, sample
 from hgpscale.volume import Geometry, Index, Volume
 
@@ -126,11 +118,12 @@ def _extent(samples: Samples, size: Index, margin: int) -> tuple[Index, Index]:
     return (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2])
 
 
-def resample_image(image: Volume, target: Geometry, interpolator: str) -> Volume:
+def resample_image(image: Volume, target: Geometry, interpolator: str, on: Target = CPU) -> Volume:
     """Interpolate the image on `target`.
 
     The voxel type stays: an integer image is cut toward zero, as ITK does. A voxel outside the scan becomes 0.
-    `image` must hold at least `needed_box`.
+    `image` must hold at least `needed_box`. B-splines between parallel grids are computed where `on` says, everything
+    else on the host; either way the samples come back to it.
     """
     if interpolator == "sitkNearestNeighbor":
         return Volume(nearest(image, target), target)
@@ -140,11 +133,13 @@ def resample_image(image: Volume, target: Geometry, interpolator: str) -> Volume
     size = image.geometry.size
     lower, upper = _extent(samples, size, 3)
     held: list[Range] = [(low - s, high - s) for low, high, s in zip(lower, upper, image.start, strict=True)]
-    coefficients = spline_coefficients(image.array, (held[0], held[1], held[2]))
+    if samples.axes is None:  # any points: only the host has a kernel for them
+        on = CPU
+    coefficients = on.spline_coefficients(image.array, (held[0], held[1], held[2]))
     if samples.axes is not None:
         kind = image.array.dtype
         rounding = WHOLE if kind.kind in "iu" else SINGLE if kind == np.float32 else EXACT
-        values = interpolate_box(coefficients, lower, size, *samples.axes, rounding)
+        values = on.interpolate_box(coefficients, lower, size, *samples.axes, rounding)
     else:
         values = interpolate_points(coefficients, lower, size, samples.all_points()).reshape(samples.shape)
     return Volume(_cast(values, image.array.dtype), target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -154,6 +156,12 @@ def test_lbp3d_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, array in ours("LBP3D", image, box).items():
         assert isinstance(array, np.ndarray)
         np.testing.assert_array_equal(array, _arrays(whole)[name])
+
+
+def test_nothing_of_a_gpu_is_imported() -> None:
+    code = "import sys, hgpscale.filters, hgpscale.prepare.resample; print([m for m in sys.modules if 'cuda' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from hgpscale.kernels.cast import LevelGrid
 from hgpscale.kernels.chains import Chains, n_states, refuse_too_many_states
 from hgpscale.kernels.cuda.jit import device, kernel, launch
-from hgpscale.kernels.cuda.stack import Stack, starts, upload, zeros
+from hgpscale.kernels.cuda.memory import put, zeros
+from hgpscale.kernels.cuda.stack import Stack, starts, upload
 
 
 def count_chains(grids: Sequence[LevelGrid], offsets: NDArray[np.int64], longest: int | None) -> list[Chains]:
@@ -55,8 +56,8 @@ def count_chains_of(
     """
     first = starts(levels * widths)
     counts = zeros((len(offsets), int(first[-1])), np.int32)
-    steps = cuda.to_device(stack.box.steps(offsets))
-    per_image = [cuda.to_device(part.astype(np.int64)) for part in (levels, widths, first)]
+    steps = put(stack.box.steps(offsets))
+    per_image = [put(part.astype(np.int64)) for part in (levels, widths, first)]
     launch(_count, stack.n_thread, stack.flats, stack.voxels, steps, *per_image, follow, counts)
     return counts
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hgpscale.kernels.cast import LevelGrid
 from hgpscale.kernels.cuda.jit import kernel, launch
-from hgpscale.kernels.cuda.stack import Stack, starts, upload, zeros
+from hgpscale.kernels.cuda.memory import put, zeros
+from hgpscale.kernels.cuda.stack import Stack, starts, upload
 from hgpscale.kernels.gldm import dependent_ranks
 
 
@@ -44,10 +45,10 @@ def count_dependence_of(
     """
     first = starts([found.size for found in levels])
     ranges = [dependent_ranks(found, alpha) for found in levels]
-    low, high = (cuda.to_device(np.concatenate([pair[end][1:] for pair in ranges])) for end in (0, 1))
+    low, high = (put(np.concatenate([pair[end][1:] for pair in ranges])) for end in (0, 1))
     counts = zeros((int(first[-1]), len(offsets) + 1), np.int32)
-    steps = cuda.to_device(stack.box.steps(offsets))
-    launch(_count, stack.n_thread, stack.flats, stack.voxels, steps, cuda.to_device(first), low, high, counts)
+    steps = put(stack.box.steps(offsets))
+    launch(_count, stack.n_thread, stack.flats, stack.voxels, steps, put(first), low, high, counts)
     return counts
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hgpscale.kernels.cast import LevelGrid
 from hgpscale.kernels.cuda.jit import device, kernel, launch
-from hgpscale.kernels.cuda.stack import Stack, upload, zeros
+from hgpscale.kernels.cuda.memory import empty, put, zeros
+from hgpscale.kernels.cuda.stack import Stack, upload
 from hgpscale.kernels.offsets import half_offsets
 
 Zones = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -24,41 +25,38 @@ def zones(grid: LevelGrid, across: int | None = None) -> Zones:
 
 def zones_of_images(grids: Sequence[LevelGrid], across: int | None = None) -> list[Zones]:
     """Find the zones of several images of one region, as `zones` does of one."""
-    found, sizes = zones_of(upload(grids), across)
-    # Threads have written zones in the order in which they came by; by first voxel it is the same every time.
-    order = np.argsort(found)
-    found, n_voxel = found[order], sizes[order].astype(np.int64)
-    n = grids[0].flat.size
-    ends = np.searchsorted(found, n * np.arange(len(grids) + 1))
-    parts = [slice(ends[k], ends[k + 1]) for k in range(len(grids))]
-    return [
-        (grid.flat[found[part][::-1] - k * n].astype(np.int64), n_voxel[part][::-1].copy())
-        for k, (grid, part) in enumerate(zip(grids, parts, strict=True))
-    ]
+    return [_in_order(*found) for found in zones_of(upload(grids), across)]
 
 
-def zones_of(stack: Stack, across: int | None) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def _in_order(first: NDArray[np.int32], ranks: NDArray[np.uint16], sizes: NDArray[np.int32]) -> Zones:
+    """Sort zones by their first voxels, last first: threads have written them in the order in which they came by."""
+    order = np.argsort(first)[::-1]
+    return ranks[order].astype(np.int64), sizes[order].astype(np.int64)
+
+
+def zones_of(stack: Stack, across: int | None) -> list[tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.int32]]]:
     """Find the zones of images that are on the GPU.
 
     Returns
     -------
-    tuple of ndarrays
-        First voxel of each zone, int64, counted through all images' boxes, and its size, int32, shape ``(n_zone,)``,
-        in no order.
+    list of tuples of ndarrays
+        For each image, on the host and in no order: position of each zone's first voxel in the flattened box, int32,
+        rank, uint16, and size, int32, shape ``(n_zone,)``.
 
     """
     n = stack.n_thread
-    steps = cuda.to_device(stack.box.steps(half_offsets((1,), across)))
-    label = cuda.device_array(stack.flats.shape, dtype=np.int32)
-    size_at = cuda.device_array(stack.flats.shape, dtype=np.int32)
+    n_image, n_voxel = stack.flats.shape[0], stack.voxels.shape[0]
+    steps = put(stack.box.steps(half_offsets((1,), across)))
+    label = empty(tuple(stack.flats.shape), np.int32)
+    size_at = empty(tuple(stack.flats.shape), np.int32)
     launch(_begin, n, stack.voxels, label, size_at)
     launch(_spread, n, stack.flats, stack.voxels, steps, label)
     launch(_measure, n, stack.voxels, label, size_at)
-    n_found = zeros(1, np.int32)
-    found, sizes = cuda.device_array(n, dtype=np.int64), cuda.device_array(n, dtype=np.int32)
-    launch(_collect, n, stack.voxels, label, size_at, n_found, found, sizes)
-    n_zone = int(n_found.copy_to_host()[0])
-    return found[:n_zone].copy_to_host(), sizes[:n_zone].copy_to_host()
+    n_found = zeros((n_image,), np.int32)
+    first, ranks, sizes = (empty((n_image, n_voxel), dtype) for dtype in (np.int32, np.uint16, np.int32))
+    launch(_collect, n, stack.flats, stack.voxels, label, size_at, n_found, first, ranks, sizes)
+    found = zip(n_found.copy_to_host().tolist(), first, ranks, sizes, strict=True)
+    return [tuple(part[:n_zone].copy_to_host() for part in parts) for n_zone, *parts in found]
 
 
 @kernel
@@ -116,18 +114,21 @@ def _measure(voxels: NDArray[np.int64], label: NDArray[np.int32], size_at: Any) 
 
 @kernel
 def _collect(
+    flats: NDArray[np.uint16],
     voxels: NDArray[np.int64],
     label: NDArray[np.int32],
     size_at: NDArray[np.int32],
     n_found: Any,
-    found: NDArray[np.int64],
+    first: NDArray[np.int32],
+    ranks: NDArray[np.uint16],
     sizes: NDArray[np.int32],
 ) -> None:
-    """List the zones."""
+    """List the zones of each image."""
     thread = cuda.grid(1)
     if thread < label.shape[0] * voxels.size:
         image, p = thread // voxels.size, voxels[thread % voxels.size]
         if label[image, p] == p:
-            place = cuda.atomic.add(n_found, 0, 1)
-            found[place] = image * label.shape[1] + p
-            sizes[place] = size_at[image, p]
+            place = cuda.atomic.add(n_found, image, 1)
+            first[image, place] = p
+            ranks[image, place] = flats[image, p]
+            sizes[image, place] = size_at[image, p]

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
-from numba import cuda
+import numpy as np
+from numba import config, cuda
+
+# A lesion is small for a GPU: numba would say so at most of the launches. numba-cuda has settings of its own.
+_settings = import_module("numba.cuda.core.config") if find_spec("numba_cuda") else config
+_settings.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-_THREADS = 128
+_WARP, _THREADS = 32, 128
+"""Threads that a GPU runs in step, and those of a block, where there is work for so many."""
+
+# The simulator has none of the GPU's own functions.
+_multiply: Any = operator.mul if config.ENABLE_CUDASIM else import_module("numba.cuda.libdevice").dmul_rn
 
 
 def kernel(function: Callable[..., None]) -> Any:
@@ -24,4 +36,15 @@ def device(function: Function) -> Function:
 
 def launch(compiled: Any, n: int, *arguments: Any) -> None:
     """Run a kernel with at least `n` threads, which must look at their own number."""
-    compiled[-(-n // _THREADS), _THREADS](*arguments)
+    threads = min(_THREADS, -(-n // _WARP) * _WARP)
+    compiled[-(-n // threads), threads](*arguments)
+
+
+@device
+def product(a: float, b: float) -> float:
+    """Return the product of two numbers, as doubles, rounded before anything is added to it.
+
+    Of a plain product and a sum compilers make one operation, which rounds once where the CPU's kernels round twice.
+    One that names its rounding is left alone. A product of two single precision numbers is exact here.
+    """
+    return _multiply(np.float64(a), np.float64(b))

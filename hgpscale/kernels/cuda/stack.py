@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda
 from numpy.typing import NDArray
 
 from hgpscale.kernels.cast import Box, LevelGrid
+from hgpscale.kernels.cuda.memory import empty, put
 
-_MOST_THREADS = np.iinfo(np.int32).max
+MOST_THREADS = np.iinfo(np.int32).max
 
 
 class Stack(NamedTuple):
@@ -50,17 +50,12 @@ def upload(grids: Sequence[LevelGrid]) -> Stack:
     box = grids[0].box
     if any(grid.flat.size != box.size or grid.box.voxels.size != box.voxels.size for grid in grids):
         raise ValueError("images that are counted together lie in one box")
-    if len(grids) * box.voxels.size > _MOST_THREADS:
-        raise ValueError(f"{len(grids)} images of {box.voxels.size} voxels are more than {_MOST_THREADS} threads")
-    flats = cuda.device_array((len(grids), box.size), dtype=np.uint16)
+    if len(grids) * box.voxels.size > MOST_THREADS:
+        raise ValueError(f"{len(grids)} images of {box.voxels.size} voxels are more than {MOST_THREADS} threads")
+    flats = empty((len(grids), box.size), np.uint16)
     for image, grid in enumerate(grids):  # one after the other: stacking on the host would copy them once more
         flats[image].copy_to_device(grid.flat)
-    return Stack(flats, cuda.to_device(box.voxels), box)
-
-
-def zeros(shape: int | tuple[int, ...], dtype: type[np.generic]) -> Any:
-    """Return an array of zeros on the GPU."""
-    return cuda.to_device(np.zeros(shape, dtype=dtype))
+    return Stack(flats, put(box.voxels), box)
 
 
 def starts(sizes: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:

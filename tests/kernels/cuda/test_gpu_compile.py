@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gpu_ptxas import Floating, Row, Usage, floating, usage
+from gpu_ptxas import WITH_FLOATING, Floating, Row, Usage, floating, usage
 
 import hgpscale
 
@@ -89,14 +89,26 @@ def test_what_is_not_about_one_kernel_is_not_read(text: str) -> None:
 def test_instructions_on_floating_point_numbers_are_counted() -> None:
     assert floating(AXPY) == Floating(5, 5, 1)
     assert floating(AXPY.replace("f64", "f32")) == Floating(5, 0, 1)
+    # What does not name its rounding ptxas may contract.
+    assert floating(AXPY.replace("fma.rn.f64", "mul.f64")) == Floating(5, 5, 1)
+    assert floating(AXPY.replace("fma.rn.f64", "mul.rn.f64")) == Floating(5, 5, 0)
     assert floating(AXPY.replace("f64", "b64").replace("fma.rn.b64", "mad.lo.s64")) == Floating(0, 0, 0)
 
 
 def test_spills_and_floating_point_numbers_are_wrong() -> None:
     assert Row("k", (8, 0), usage(SHARED), Floating(0, 0, 0)).wrong == ""
     assert Row("k", (8, 0), usage(SPILLED), Floating(0, 0, 0)).wrong == "496 spilled bytes"
-    assert Row("k", (8, 0), usage(PLAIN), Floating(5, 5, 1)).wrong == "5 instructions on floating point numbers"
+    assert Row("k", (8, 0), usage(PLAIN), Floating(5, 5, 0)).wrong == "5 instructions on floating point numbers"
     assert Row("k", (8, 0), error="cannot be compiled").wrong == "cannot be compiled"
+
+
+def test_filters_may_have_floating_point_numbers_but_no_contraction() -> None:
+    assert Row("wavelet.k", (8, 0), usage(PLAIN), Floating(5, 5, 0)).wrong == ""
+    assert Row("wavelet.k", (8, 0), usage(PLAIN), Floating(5, 5, 1)).wrong == "1 contracted products and sums"
+    assert Row("wavelet.k", (8, 0), usage(SPILLED), Floating(5, 5, 0)).wrong == "496 spilled bytes"
+    modules = {name.partition(".")[0] for name in decorated()}
+    assert modules - WITH_FLOATING == {"chains", "gldm", "glszm", "ngtdm"}
+    assert modules >= WITH_FLOATING
 
 
 def decorated() -> Iterator[str]:
@@ -114,6 +126,8 @@ def test_all_kernels_are_found_and_launched() -> None:
     assert sorted(found) == sorted(decorated())
     launches = gpu_launches.in_the_simulator()
     assert sorted(launches) == sorted(found)
+    single, double = ([f"array(float{n}, 3d, C)", f"array(float{n}, 1d, C)"] for n in (32, 64))
+    assert [types[:2] for types in launches["wavelet._convolve"]] == [single, double]
     assert launches["ngtdm._lay"] == [["array(int32, 2d, C)", "array(int64, 1d, C)", "array(int32, 2d, C)"]]
 
 

@@ -1,4 +1,4 @@
-"""Start `simulated.py` in a process of its own: whether numba simulates a GPU is settled when it is imported."""
+"""Start `simulated*.py` in a process of their own: whether numba simulates a GPU is settled when it is imported."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+FILES = ("simulated.py", "simulated_filters.py", "simulated_features.py", "simulated_lesions.py")
 
 
 @pytest.mark.slow
@@ -18,6 +19,7 @@ def test_in_the_simulator() -> None:
     probe = [sys.executable, "-c", "from numba import cuda; cuda.jit"]
     if subprocess.run(probe, env=environment, capture_output=True).returncode:
         pytest.skip("numba's CUDA target cannot be imported")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE / "simulated.py")]
+    files = [str(HERE / name) for name in FILES]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, cwd=HERE.parents[2], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
