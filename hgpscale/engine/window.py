@@ -18,9 +18,7 @@ TASKS_PER_THREAD = 3
 
 _RECOUNT_SECONDS = 5.0  # how often the scheduler is asked what workers there are
 _SOON_SECONDS = 1.0  # the same, after one was lost
-_DECLARED_SECONDS = (
-    10.0  # that workers with a GPU may come later than others, at the start or to a scheduler that is back
-)
+_DECLARED_SECONDS = 10.0  # that workers with a GPU may come later than others, also to a scheduler that is back
 _SOME_LESIONS = 0.5  # seconds of lesions of one scan that are one task; Dask takes about 3 ms for a task
 _SOME_SCANS = 0.1  # seconds of scans that are: what is lost with a worker shall be little
 _MOST_SCANS = 32
