@@ -125,9 +125,8 @@ def n_gpus() -> int:
 
 def gpu_names() -> tuple[str, ...]:
     """Return the devices that this process sees as `VISIBLE` has them, for processes that shall see one each."""
-    number, given = n_gpus(), os.environ.get(VISIBLE)
-    names = [str(index) for index in range(number)] if given is None else _listed(given)
-    return tuple(names[:number])
+    number = n_gpus()
+    return tuple((_listed(os.environ.get(VISIBLE, "")) or list(map(str, range(number))))[:number])
 
 
 def described() -> tuple[Device, ...]:

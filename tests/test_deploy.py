@@ -14,7 +14,7 @@ import yaml
 
 from hgpscale._version import __version__
 from hgpscale.engine.cluster.file import parse
-from hgpscale.engine.cluster.jobqueue import job_script
+from hgpscale.engine.cluster.jobqueue import declaring_gpu, job_script
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
@@ -112,7 +112,9 @@ def test_the_job_encrypts_all_that_it_says() -> None:
             assert environment["DASK_SCHEDULER_ADDRESS"].startswith("tls://")
 
 
-@pytest.mark.parametrize("path", sorted(DEPLOY.glob("*/cluster.yaml")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted(DEPLOY.glob("*/cluster*.yaml")), ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 def test_cluster_files_can_be_read(path: Path) -> None:
     cluster = parse(path)
     assert cluster.kind == path.parent.name
@@ -122,12 +124,22 @@ def test_cluster_files_can_be_read(path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="dask-jobqueue is not installed")
-def test_workers_end_before_their_job_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["cluster.yaml", "cluster-gpu.yaml"])
+def test_workers_end_before_their_job_does(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # dask-jobqueue makes the folder of logs at once
-    script = job_script(parse(DEPLOY / "slurm" / "cluster.yaml"))
+    script = job_script(parse(DEPLOY / "slurm" / name))
     (hours,) = re.findall(r"#SBATCH -t 0(\d):00:00", script)
     ((lifetime, stagger),) = re.findall(r"--lifetime (\d+)m --lifetime-stagger (\d+)m", script)
     assert int(lifetime) + int(stagger) < 60 * int(hours)
+
+
+@pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="dask-jobqueue is not installed")
+def test_a_job_for_a_gpu_asks_for_one_and_declares_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = job_script(declaring_gpu(parse(DEPLOY / "slurm" / "cluster-gpu.yaml")))
+    assert "#SBATCH --gres=gpu:1\n" in script
+    assert "--resources GPU=1 " in script
+    assert "--nthreads 1 " in script
 
 
 @pytest.mark.parametrize(

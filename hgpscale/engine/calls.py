@@ -138,5 +138,4 @@ class Calls:
             try:
                 resolve("gpu")  # tries it once in each process
             except SettingsError as error:
-                name, address = place()
-                raise EngineError(f"worker {name} at {address}: {error}") from error
+                raise EngineError(f"the worker at {place()[1]}: {error}") from error

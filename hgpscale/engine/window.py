@@ -18,6 +18,7 @@ TASKS_PER_THREAD = 3
 
 _RECOUNT_SECONDS = 5.0  # how often the scheduler is asked what workers there are
 _SOON_SECONDS = 1.0  # the same, after one was lost
+_DECLARED_SECONDS = 10.0  # that workers with a GPU may come later than others, also to a scheduler that is back
 _SOME_LESIONS = 0.5  # seconds of lesions of one scan that are one task; Dask takes about 3 ms for a task
 _SOME_SCANS = 0.1  # seconds of scans that are: what is lost with a worker shall be little
 _MOST_SCANS = 32
@@ -40,7 +41,7 @@ class Window:
 
     def __init__(self, client: Client, *, on_gpu: bool = False) -> None:
         self._client, self._on_gpu = client, on_gpu
-        self._seen = False  # whether a worker that counts has ever been there
+        self._seen, self._without = False, float("inf")  # whether any that counts was there; since when only others are
         self._workers: dict[str, dict[str, Any]] = {}
         self._counted = float("-inf")
         self._known = (0, 0)
@@ -53,7 +54,7 @@ class Window:
         Raises
         ------
         EngineError
-            None of those that there are, nor any before them, declares the GPU that tasks take.
+            For a while none of those that there are, nor any before them, has declared the GPU that tasks take.
 
         """
         now = time.monotonic()
@@ -64,6 +65,8 @@ class Window:
         self._counted = now
         self._seen = self._seen or bool(self._workers)
         if found and not self._seen:
+            self._without = min(self._without, now)
+        if now - self._without >= _DECLARED_SECONDS and not self._seen:
             raise EngineError(
                 f"device gpu: no worker declares the resource {GPU}, {len(found)} found without: start workers with "
                 f"--resources {GPU}=1 --nthreads 1"

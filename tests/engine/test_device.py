@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from hgpscale import device, extract_lesion
 from hgpscale.cli import app
-from hgpscale.engine import calls, extract, where
+from hgpscale.engine import calls, extract, where, window
 from hgpscale.engine.calls import Settled
 from hgpscale.engine.cluster import local_client
 from hgpscale.engine.cluster.workers import GPU
@@ -243,6 +243,17 @@ def test_each_worker_of_this_machine_has_a_gpu_and_keeps_it(
     assert dict(os.environ) == before
 
 
+def test_what_kills_workers_is_told_and_the_rest_is_done_on_their_successors(
+    tmp_path: Path, gpus: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus(2)
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")  # for the workers; in this process numba has been imported
+    with local_client(gpus=on_this_machine("gpu", None).gpus) as client:
+        found, _ = stream(client, tmp_path, [1, 2, 1], "gpu", {"extract s1-0": {1: "exit", 2: "exit", 3: "exit"}})
+    failed = {each.record.lesion for each in found if each.record.failure}
+    assert (len(found), failed) == (4, {"s1-0"})
+
+
 def cluster_of(*resources: int) -> SpecCluster:
     """Return a cluster of workers in this process, each with so many GPUs."""
     scheduler = {"cls": Scheduler, "options": {"dashboard": False, "protocol": "inproc://", "allowed_failures": 0}}
@@ -259,9 +270,11 @@ def mixed() -> Iterator[Client]:
         yield client
 
 
-def stream(client: Client, folder: Path, lesions: list[int], asked: str) -> tuple[list[Settled], list[Event]]:
+def stream(
+    client: Client, folder: Path, lesions: list[int], asked: str, faults: dict[str, dict[int, str]] | None = None
+) -> tuple[list[Settled], list[Event]]:
     events: list[Event] = []
-    scans = fault_table.Cohort(folder, lesions).scans
+    scans = fault_table.Cohort(folder, lesions, faults).scans
     settings = Settings().on(asked)
     found = stream_records(
         client, scans, settings, read=fault_table.read, extract=fault_table.extract, on_event=events.append
@@ -289,11 +302,12 @@ def test_a_worker_that_declares_a_gpu_and_can_use_none_ends_the_run(
     mixed: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "gpu_problem", lambda: NO_DRIVER)
-    with pytest.raises(EngineError, match=rf"^worker 1 at inproc://\S+: {REFUSED}$"):
+    with pytest.raises(EngineError, match=rf"^the worker at inproc://\S+: {REFUSED}$"):
         stream(mixed, tmp_path, [1, 3], "gpu")
 
 
-def test_workers_of_which_none_declares_a_gpu_are_told_how(tmp_path: Path) -> None:
+def test_workers_of_which_none_declares_a_gpu_are_told_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "_DECLARED_SECONDS", 0.0)
     said = r"^device gpu: no worker declares the resource GPU, 2 found without: start workers with --resources GPU=1 "
     with cluster_of(0, 0) as cluster, Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(2)

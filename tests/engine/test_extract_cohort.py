@@ -211,8 +211,9 @@ def test_this_machine_has_a_name_among_the_clusters(
     fault_table.Cohort(tmp_path, LESIONS_A_SCAN)
     asked: list[int | None] = []
 
-    def opened(workers: int | None, scheduler: None, cluster: None) -> Any:
+    def opened(workers: int | None, scheduler: None, cluster: None, gpus: tuple[str, ...]) -> Any:
         asked.append(workers)
+        assert gpus == ()
         return local_client(1)
 
     monkeypatch.setattr(run, "open_client", opened)

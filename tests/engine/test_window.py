@@ -7,6 +7,7 @@ import pytest
 
 from hgpscale.engine.events import Work, WorkersCounted
 from hgpscale.engine.window import Window
+from hgpscale.errors import EngineError
 
 GIB = 1 << 30
 
@@ -88,3 +89,28 @@ def test_workers_are_looked_at_now_and_then_and_soon_after_a_loss(monkeypatch: p
     assert made.free({"tcp://w1"}) == ["tcp://w0", "tcp://w2"]
     now += 6
     assert made.recounted() == []  # no news
+
+
+def test_workers_with_a_gpu_may_come_later_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    known: dict[str, dict[str, Any]] = {
+        address: {**worker, "resources": {}} for address, worker in workers(3, threads=4).items()
+    }
+    client: Any = SimpleNamespace(scheduler_info=lambda n_workers: {"workers": dict(known)})
+    made = Window(client, on_gpu=True)
+    assert made.recounted() == []
+    now += 6
+    assert made.recounted() == []
+    known["tcp://gpu"] = {**known["tcp://w0"], "resources": {"GPU": 1.0}}
+    now += 6
+    assert made.recounted() == [WorkersCounted(1, 1)]
+    assert made.free(()) == ["tcp://gpu"]
+    del known["tcp://gpu"]  # its process is started anew
+    now += 60
+    assert made.recounted() == [WorkersCounted(0, 0)]
+    late = Window(client, on_gpu=True)
+    late.recounted()
+    now += 11
+    with pytest.raises(EngineError, match="no worker declares the resource GPU, 3 found without"):
+        late.recounted()
