@@ -67,6 +67,18 @@ def interpolated(voxels: Array, on: Target) -> list[Array]:
     return [fetched(coefficients, on), samples.astype(voxels.dtype)]
 
 
+def gradient(voxels: Array, on: Target) -> list[Array]:
+    """Compute the gradient's magnitude at all but the outermost voxels."""
+    out = on.empty(tuple(n - 2 for n in voxels.shape), np.float32)
+    on.gradient_magnitude(on.put(voxels, voxels.dtype), 0.5, 0.7, 0.7, out)
+    return [fetched(out, on)]
+
+
+def surface(mask: Array, on: Target) -> list[Array]:
+    """Count the cubes that the surface of a mask cuts, and list the edges."""
+    return [*on.count_cubes(mask), on.surface_points(mask)]
+
+
 def on_both(name: str, voxels: Array, function: Callable[..., list[Array]], *arguments: Any) -> Kernel:
     """Return a function of an image as a call on the CPU and one on the GPU."""
     calls = (partial(function, voxels, *arguments, on) for on in (CPU, GPU))
@@ -82,6 +94,8 @@ def kernels(shape: tuple[int, ...], rng: np.random.Generator) -> list[Kernel]:
         *(on_both("convolve (Wavelet)", voxels, convolved, taps) for voxels in (single, double)),
         *(on_both("filter_lines, add_scaled (LoG)", voxels, laplacian) for voxels in (single, double)),
         *(on_both("splines (resampling)", voxels, interpolated) for voxels in (image, single, double)),
+        *(on_both("gradient", voxels, gradient) for voxels in (image, single, double)),
+        on_both("surface (shape)", np.pad(image[1:-1, 1:-1, 1:-1] > 40, 1), surface),
     ]
 
 

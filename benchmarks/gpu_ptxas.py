@@ -15,7 +15,7 @@ _FLOATING = re.compile(r"\.(b?f16|tf32|f32|f64)")
 _FUSED = re.compile(r"fma\.|mul\.(ftz\.)?(sat\.)?f")
 """A product that does not name its rounding, ``mul.f64``, ptxas may contract with a sum."""
 
-WITH_FLOATING = frozenset({"bspline", "digitize", "recursive_gaussian", "statistics", "wavelet"})
+WITH_FLOATING = frozenset({"bspline", "digitize", "gradient", "recursive_gaussian", "statistics", "wavelet"})
 """Modules whose kernels compute with floating point numbers. All others count, and counts are integers."""
 
 

@@ -37,7 +37,7 @@ class _Place(NamedTuple):
     Attributes
     ----------
     on
-        Makes images.
+        Makes images, and finds surfaces.
     batches
         From a region and settings to its images, some at a time, see `on_cpu.batches`.
 
@@ -127,7 +127,7 @@ def _measure(
     region: str, prepared: Prepared, settings: Settings, place: _Place, values: Values, failures: Failures
 ) -> None:
     """Compute one region's features on all image types."""
-    outline = CpuRegion(Footprint(prepared.shape_mask, prepared.spacing), settings, np.empty(0))
+    outline = CpuRegion(Footprint(prepared.shape_mask, prepared.spacing, place.on), settings, np.empty(0))
     shapes = [family for family in settings.features if family in SHAPE_FAMILIES]
     _compute(region, shapes, {ORIGINAL: outline}, values, failures)
     textures = [family for family in settings.features if family not in SHAPE_FAMILIES]

@@ -81,7 +81,8 @@ def extract_lesion(
 
     """
     chosen = Settings.of(settings).on(device)
-    chosen = chosen.on(resolve(chosen.device))
+    if chosen.device == "gpu":
+        resolve("gpu")  # or files would be read for one that is not there
     require_packages(chosen)
     found = cut_lesion(image, mask, label, chosen, roi, (liver, liver_roi))
     mask_name = name_of(mask, "mask")

@@ -239,10 +239,8 @@ def test_a_device_is_described_and_tried(
     found = find_gpus()
     assert (found.devices, found.reason) == ((Device("NVIDIA H200", "9.0", 3, 5),), reason)
     print_diagnosis(nothing(found))
-    but = f", but no kernel runs: {reason}" if reason else ""
-    expected = (
-        f"GPU\tNVIDIA H200, compute capability 9.0, 3 bytes of 5 bytes free{but} (extraction does not use one yet)"
-    )
+    but = f", but no kernel runs: {reason}" if reason else " (extraction uses it with --device gpu or auto)"
+    expected = f"GPU\tNVIDIA H200, compute capability 9.0, 3 bytes of 5 bytes free{but}"
     assert expected in capsys.readouterr().out.splitlines()
 
 

@@ -108,7 +108,6 @@ class Gpu:
     driver: str | None
     numba_cuda: str | None
     reason: str
-    used_by_extraction: bool = False
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def extract(
     where = Where(chosen.device) if elsewhere else on_this_machine(chosen.device, workers)
     began = time.monotonic()
     opened = CubeWriter.open(cube, rows, chosen, update=update, retry_failed=retry_failed, break_lock=break_lock)
-    place = Connection(partial(_cluster, client, workers, scheduler, named, where), returns=scheduler is not None)
+    place = Connection(partial(_cluster, client, scheduler, named, where), returns=scheduler is not None)
     with closing(opened) as writer, closing(place):
         notes = writer.notes
         if update and (known := writer.digests()):
@@ -266,11 +266,11 @@ def _digest(file: str) -> str:
 
 
 def _cluster(
-    client: Client | None, workers: int | None, scheduler: str | None, named: ClusterFile | None, where: Where
+    client: Client | None, scheduler: str | None, named: ClusterFile | None, where: Where
 ) -> AbstractContextManager[Client]:
     if client is not None:
         return nullcontext(client)
-    return open_client(workers=workers, scheduler=scheduler, cluster=named, gpus=where.gpus)
+    return open_client(workers=where.workers, scheduler=scheduler, cluster=named, gpus=where.gpus)
 
 
 class _Tally:

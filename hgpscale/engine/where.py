@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hgpscale.device import gpu_names, gpu_problem_elsewhere, resolve
+from hgpscale.engine.cluster.local import default_workers
 from hgpscale.errors import SettingsError
 
 
@@ -17,6 +18,8 @@ class Where(NamedTuple):
         What their settings say: ``auto`` where each decides for itself.
     gpus
         For workers on this machine: the devices, one a worker, as ``CUDA_VISIBLE_DEVICES`` has them; empty: the CPU.
+    workers
+        How many workers on this machine; None: as many as `local_client` starts by itself.
     notes
         What a run says of it.
 
@@ -24,18 +27,22 @@ class Where(NamedTuple):
 
     device: str
     gpus: tuple[str, ...] = ()
+    workers: int | None = None
     notes: tuple[str, ...] = ()
 
 
 def on_this_machine(device: str, workers: int | None) -> Where:
     """Find out what workers on this machine can compute on.
 
+    For ``gpu`` there is one worker a GPU, and no other. For ``auto`` there are as many as there would be without a GPU,
+    and some of them have one each, for lesions that are worth it: so it is never slower for the GPU's sake.
+
     Parameters
     ----------
     device
         What is asked for.
     workers
-        How many there shall be; None: one a GPU.
+        How many there shall be; None: one a GPU, for ``auto`` one a core.
 
     Raises
     ------
@@ -51,10 +58,13 @@ def on_this_machine(device: str, workers: int | None) -> Where:
 
     if resolve(device, ask) == "cpu":
         reason = "".join(reasons).rstrip(" .:")
-        return Where("cpu", notes=(f"computed on the CPU: {reason}",) if device == "auto" else ())
+        return Where("cpu", (), workers, (f"computed on the CPU: {reason}",) if device == "auto" else ())
     gpus = gpu_names()
+    if device == "auto":
+        number = max(default_workers(), len(gpus)) if workers is None else workers
+        gpus = gpus[:number]
+        note = f"large lesions are computed on {len(gpus)} GPU{'s' if len(gpus) > 1 else ''} where one is free"
+        return Where("auto", gpus, number, (note,))
     if workers is not None and workers > len(gpus):
         raise SettingsError(f"a GPU takes one worker: this machine has {len(gpus)}, found --workers {workers}")
-    gpus = gpus[:workers]
-    note = f"computed on {len(gpus)} GPU{'s' if len(gpus) > 1 else ''}"
-    return Where("gpu", gpus, (note,) if device == "auto" else ())
+    return Where("gpu", gpus[:workers], workers)

@@ -13,6 +13,7 @@ import numpy as np
 from hgpscale.errors import FeatureError, VoxelError
 from hgpscale.kernels.cast import Box, padded_box
 from hgpscale.kernels.ngtdm import sum_neighbours
+from hgpscale.kernels.target import CPU, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,11 +41,14 @@ class Footprint:
         bool, shape ``(z, y, x)``, cropped to the region's box.
     spacing
         Voxel spacing ``(z, y, x)`` in mm.
+    on
+        Where its surface is looked for.
 
     """
 
     mask: NDArray[np.bool_]
     spacing: Vector
+    on: Target = CPU
     _boxes: dict[int, Box] = field(default_factory=dict, repr=False)
     _neighbours: dict[tuple[tuple[int, ...], int | None], NDArray[np.int32]] = field(default_factory=dict, repr=False)
 

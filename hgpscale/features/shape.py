@@ -19,7 +19,8 @@ from hgpscale.features.axes import principal_variances
 from hgpscale.features.mesh_table import triangles
 from hgpscale.features.region import Region
 from hgpscale.kernels.distances import longest_distance
-from hgpscale.kernels.surface import corners_by_plane, count_cubes, surface_points
+from hgpscale.kernels.surface import corners_by_plane
+from hgpscale.kernels.target import CPU, Target
 
 Array = NDArray[np.float64]
 
@@ -34,16 +35,19 @@ class Mesh:
         bool, shape ``(z, y, x)``.
     spacing
         float64, mm, ``(z, y, x)``.
+    on
+        Where the surface is looked for.
 
     """
 
     mask: NDArray[np.bool_]
     spacing: Array
+    on: Target = CPU
 
     @classmethod
     def of(cls, region: Region) -> Mesh:
         """Return the mesh of a region."""
-        return cls(np.pad(region.footprint.mask, 1), np.array(region.footprint.spacing))
+        return cls(np.pad(region.footprint.mask, 1), np.array(region.footprint.spacing), region.footprint.on)
 
     @cached_property
     def n_voxel(self) -> int:
@@ -53,7 +57,8 @@ class Mesh:
     @cached_property
     def _cubes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Number of cubes of each configuration, shape ``(256,)``, and the sum of their positions, ``(256, 3)``."""
-        return count_cubes(self.mask)
+        counts, positions = self.on.count_cubes(self.mask)
+        return counts, positions
 
     @cached_property
     def area(self) -> float:
@@ -73,7 +78,8 @@ class Mesh:
     @cached_property
     def _vertices(self) -> NDArray[np.int16]:
         """Vertices in half voxels ``(z, y, x)``: one between each two neighbours of which one is in the region."""
-        return surface_points(self.mask)
+        points: NDArray[np.int16] = self.on.surface_points(self.mask)
+        return points
 
     @cached_property
     def _corners(self) -> tuple[NDArray[np.int64], ...]:

@@ -19,6 +19,7 @@ def warm_up() -> None:
     from hgpscale.kernels.distances import longest_distance
     from hgpscale.kernels.gldm import count_dependence
     from hgpscale.kernels.glszm import zones
+    from hgpscale.kernels.gradient import gradient_magnitude
     from hgpscale.kernels.ngtdm import count_differences, sum_neighbours
     from hgpscale.kernels.offsets import all_offsets, half_offsets
     from hgpscale.kernels.recursive_gaussian import add_scaled, filter_lines
@@ -54,6 +55,7 @@ def warm_up() -> None:
     scan = np.ones((2, 2, 2), np.int16)  # other types compile when they are met
     interpolate_box(spline_coefficients(scan, ((0, 2),) * 3), (0, 0, 0), (2, 2, 2), at, at, at, WHOLE)
     convolve(np.zeros((1, 4, 1)), np.zeros(2), 0, 4, np.zeros((1, 3, 1)))
+    gradient_magnitude(np.ones((3, 3, 3), np.int16), 1.0, 1.0, 1.0, np.empty((1, 1, 1), np.float32))
     single, weights = np.zeros((1, 4, 1), np.float32), np.zeros((3, 4))
     filter_lines(single, weights, weights, 0, single.copy())
     add_scaled(single, 1.0, single.copy())

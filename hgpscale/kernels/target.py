@@ -1,4 +1,4 @@
-"""Where images are made: what filters and resampling need of the machine that computes them."""
+"""Where images and surfaces are made: what filters, resampling and shape need of the machine that computes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hgpscale.kernels import bspline, recursive_gaussian, wavelet
+from hgpscale.kernels import bspline, gradient, recursive_gaussian, surface, wavelet
 
 
 class Target(NamedTuple):
@@ -30,6 +30,10 @@ class Target(NamedTuple):
         See `hgpscale.kernels.bspline`: from an array on the host to coefficients there.
     interpolate_box
         See `hgpscale.kernels.bspline`: from coefficients there to samples on the host.
+    gradient_magnitude
+        See `hgpscale.kernels.gradient`; all arrays lie there.
+    count_cubes, surface_points
+        See `hgpscale.kernels.surface`: from a mask on the host to counts and points on the host.
 
     """
 
@@ -42,6 +46,9 @@ class Target(NamedTuple):
     add_scaled: Callable[..., None]
     spline_coefficients: Callable[..., Any]
     interpolate_box: Callable[..., Any]
+    gradient_magnitude: Callable[..., None]
+    count_cubes: Callable[..., Any]
+    surface_points: Callable[..., Any]
 
 
 CPU = Target(
@@ -54,4 +61,7 @@ CPU = Target(
     recursive_gaussian.add_scaled,
     bspline.spline_coefficients,
     bspline.interpolate_box,
+    gradient.gradient_magnitude,
+    surface.count_cubes,
+    surface.surface_points,
 )

@@ -52,7 +52,7 @@ def _kernels(kernels: Kernels) -> str:
 def _gpu(gpu: Gpu) -> str:
     found = "; ".join(map(_device, gpu.devices)) or "none"
     reason = f"{', but no kernel runs' if gpu.devices else ''}: {gpu.reason.rstrip('.')}" if gpu.reason else ""
-    return f"{found}{reason} (extraction {'uses it' if gpu.used_by_extraction else 'does not use one yet'})"
+    return f"{found}{reason}{'' if gpu.reason else ' (extraction uses it with --device gpu or auto)'}"
 
 
 def _device(device: Device) -> str:

@@ -36,6 +36,7 @@ from hgpscale.errors import EngineError, SettingsError
 from hgpscale.settings import Settings
 from hgpscale.testing import sphere
 
+WORTH = "large lesions are computed on {} where one is free"
 NO_DRIVER = "CUDA driver library cannot be found."
 REFUSED = (
     "device gpu: no GPU can be used here: CUDA driver library cannot be found; hgpscale doctor says more, device auto "
@@ -154,21 +155,28 @@ def test_the_process_finds_what_this_one_does() -> None:
 @pytest.mark.parametrize(
     ("asked", "there", "workers", "found"),
     [
-        ("cpu", 2, 7, Where("cpu")),
+        ("cpu", 2, 7, Where("cpu", (), 7)),
         ("gpu", 2, None, Where("gpu", ("0", "1"))),
-        ("gpu", 2, 1, Where("gpu", ("0",))),
-        ("auto", 2, None, Where("gpu", ("0", "1"), ("computed on 2 GPUs",))),
-        ("auto", 1, None, Where("gpu", ("0",), ("computed on 1 GPU",))),
-        ("auto", 0, 7, Where("cpu", (), ("computed on the CPU: CUDA driver library cannot be found",))),
+        ("gpu", 2, 1, Where("gpu", ("0",), 1)),
+        ("auto", 2, None, Where("auto", ("0", "1"), 3, (WORTH.format("2 GPUs"),))),
+        ("auto", 2, 5, Where("auto", ("0", "1"), 5, (WORTH.format("2 GPUs"),))),
+        ("auto", 2, 1, Where("auto", ("0",), 1, (WORTH.format("1 GPU"),))),
+        ("auto", 4, None, Where("auto", ("0", "1", "2", "3"), 4, (WORTH.format("4 GPUs"),))),
+        ("auto", 0, 7, Where("cpu", (), 7, ("computed on the CPU: CUDA driver library cannot be found",))),
         ("gpu", 2, 4, "a GPU takes one worker: this machine has 2, found --workers 4"),
-        ("auto", 2, 4, "a GPU takes one worker: this machine has 2, found --workers 4"),
         ("gpu", 0, None, REFUSED),
     ],
 )
 def test_workers_of_this_machine(
-    asked: str, there: int, workers: int | None, found: Where | str, gpus: Callable[[int], None]
+    asked: str,
+    there: int,
+    workers: int | None,
+    found: Where | str,
+    gpus: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gpus(there)
+    monkeypatch.setattr(where, "default_workers", lambda: 3)
     if isinstance(found, str):
         with pytest.raises(SettingsError, match=f"^{re.escape(found)}$"):
             on_this_machine(asked, workers)
@@ -211,6 +219,13 @@ def test_a_run_says_that_it_goes_on_without_a_gpu(
     first, second = (event.notes for event in events if isinstance(event, RunStarted))
     assert first == ("computed on the CPU: CUDA driver library cannot be found",)
     assert second == ()
+
+
+def test_workers_for_which_no_gpu_is_left_see_none() -> None:
+    with local_client(2, gpus=("GPU-5f",)) as client:
+        found = {name: facts for name, *facts in client.run(_facts).values()}
+    assert found[0][0::2] == ["GPU-5f", {GPU: 1}]
+    assert found[1][0::2] == ["", {}]
 
 
 def _facts(dask_worker: Any) -> tuple[int, str, str, dict[str, float], int]:

@@ -81,13 +81,24 @@ def test_log_has_the_bits_of_itk(
         np.testing.assert_array_equal(mine, expected[_slices(box)])
 
 
-@profile(max_examples=20)
-@given(boxes())
-def test_gradient_has_the_bits_of_itk(where: tuple[tuple[int, ...], Box]) -> None:
+@profile(max_examples=60)
+@given(
+    boxes(),
+    st.sampled_from([np.int16, np.uint8, np.uint16, np.int32, np.float32, np.float64]),
+    st.tuples(*[st.sampled_from([0.7, 0.976562, 1.0, 3.27])] * 3),
+    st.booleans(),
+)
+def test_gradient_has_the_bits_of_itk(
+    where: tuple[tuple[int, ...], Box], dtype: Any, spacing: tuple[float, float, float], by_mm: bool
+) -> None:
     shape, box = where
-    image = texture("noise", shape, np.int16)
-    expected = sitk.GetArrayFromImage(sitk.GradientMagnitude(sitk.GetImageFromArray(image)))
-    np.testing.assert_array_equal(_arrays(ours("Gradient", image, box))["gradient"], expected[_slices(box)])
+    image = texture("noise", shape, dtype)
+    whole = sitk.GetImageFromArray(image)
+    whole.SetSpacing(spacing[::-1])
+    expected = sitk.GetArrayFromImage(sitk.GradientMagnitude(whole, by_mm))
+    found = _arrays(ours("Gradient", image, box, spacing, gradientUseSpacing=by_mm))["gradient"]
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected[_slices(box)])
 
 
 def test_intensity_by_hand() -> None:

@@ -50,7 +50,7 @@ def local_client(workers: int | None = None, gpus: Sequence[str] = ()) -> Iterat
         Number of processes; None: one for each of `gpus`, without any `default_workers`.
     gpus
         Devices, as ``CUDA_VISIBLE_DEVICES`` has them: each worker sees one of them alone, also when its process is
-        started anew, and declares the resource ``GPU``. At least as many as workers, or none.
+        started anew, and declares the resource ``GPU``; workers for which there is none left see none.
 
     Raises
     ------
@@ -89,13 +89,16 @@ def _started(workers: int, gpus: Sequence[str]) -> LocalCluster:
 
 
 class _OnGpu(Nanny):  # type: ignore[misc] # distributed has no types
-    """Starts a worker, and its successors, that see one device alone: the one at the place that is the worker's name.
+    """Starts a worker, and its successors, that see one device alone, or none.
+
+    That at the place that is the worker's name.
 
     Without dask-cuda, whose other half, memory pools and transfers of Dask's own arrays, is of no use here.
     """
 
     def __init__(self, *arguments: Any, name: int, gpus: Sequence[str], **options: Any) -> None:
-        super().__init__(*arguments, name=name, env={VISIBLE: gpus[name]}, resources={GPU: 1}, **options)
+        own = gpus[name] if name < len(gpus) else ""
+        super().__init__(*arguments, name=name, env={VISIBLE: own}, resources={GPU: 1} if own else {}, **options)
 
 
 def _local_cluster(workers: int, gpus: Sequence[str]) -> LocalCluster:

@@ -44,19 +44,21 @@ def zones_of(stack: Stack, across: int | None) -> list[tuple[NDArray[np.int32], 
         rank, uint16, and size, int32, shape ``(n_zone,)``.
 
     """
-    n = stack.n_thread
+    n_thread = stack.n_thread
     n_image, n_voxel = stack.flats.shape[0], stack.voxels.shape[0]
     steps = put(stack.box.steps(half_offsets((1,), across)))
     label = empty(tuple(stack.flats.shape), np.int32)
     size_at = empty(tuple(stack.flats.shape), np.int32)
-    launch(_begin, n, stack.voxels, label, size_at)
-    launch(_spread, n, stack.flats, stack.voxels, steps, label)
-    launch(_measure, n, stack.voxels, label, size_at)
+    launch(_begin, n_thread, stack.voxels, label, size_at)
+    launch(_spread, n_thread, stack.flats, stack.voxels, steps, label)
+    launch(_measure, n_thread, stack.voxels, label, size_at)
     n_found = zeros((n_image,), np.int32)
     first, ranks, sizes = (empty((n_image, n_voxel), dtype) for dtype in (np.int32, np.uint16, np.int32))
-    launch(_collect, n, stack.flats, stack.voxels, label, size_at, n_found, first, ranks, sizes)
-    found = zip(n_found.copy_to_host().tolist(), first, ranks, sizes, strict=True)
-    return [tuple(part[:n_zone].copy_to_host() for part in parts) for n_zone, *parts in found]
+    launch(_collect, n_thread, stack.flats, stack.voxels, label, size_at, n_found, first, ranks, sizes)
+    return [
+        (first[k, :n].copy_to_host(), ranks[k, :n].copy_to_host(), sizes[k, :n].copy_to_host())
+        for k, n in enumerate(n_found.copy_to_host().tolist())
+    ]
 
 
 @kernel

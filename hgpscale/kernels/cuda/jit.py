@@ -5,15 +5,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import config, cuda
 
-# A lesion is small for a GPU: numba would say so at most of the launches. numba-cuda has settings of its own.
-_settings = import_module("numba.cuda.core.config") if find_spec("numba_cuda") else config
-_settings.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+# A lesion is small for a GPU: numba would say so at most of the launches.
+vars(config)["CUDA_LOW_OCCUPANCY_WARNINGS"] = 0
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -25,8 +23,8 @@ _multiply: Any = operator.mul if config.ENABLE_CUDASIM else import_module("numba
 
 
 def kernel(function: Callable[..., None]) -> Any:
-    """Compile `function` for the GPU when it is first launched; its parameters' types are those of that launch."""
-    return cuda.jit(function)
+    """Compile `function` for the GPU when it is first launched, with the types of that launch; cached on disk."""
+    return cuda.jit(cache=True)(function)
 
 
 def device(function: Function) -> Function:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hgpscale.kernels.cuda import bspline, recursive_gaussian, wavelet
+from hgpscale.kernels.cuda import bspline, gradient, recursive_gaussian, surface, wavelet
 from hgpscale.kernels.cuda.memory import empty, put, zeros
 from hgpscale.kernels.target import Target
 
@@ -16,5 +16,8 @@ GPU = Target(
     recursive_gaussian.add_scaled,
     bspline.spline_coefficients,
     bspline.interpolate_box,
+    gradient.gradient_magnitude,
+    surface.count_cubes,
+    surface.surface_points,
 )
 """The GPU that numba has chosen for this process."""

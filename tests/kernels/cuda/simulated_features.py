@@ -17,8 +17,10 @@ from hgpscale.features import CpuRegion, Footprint, Region, compute
 from hgpscale.features.on_gpu import GpuRegion, _Batch, _parts
 from hgpscale.kernels.cuda import memory, statistics
 from hgpscale.kernels.cuda.digitize import digitize_of
+from hgpscale.kernels.cuda.target import GPU
 from hgpscale.kernels.digitize import digitize
 from hgpscale.kernels.statistics import statistics_of
+from hgpscale.kernels.target import CPU
 from hgpscale.settings import Settings
 
 Array = np.ndarray[Any, Any]
@@ -177,6 +179,18 @@ def test_an_image_with_values_that_are_not_finite_is_refused_and_leaves_the_othe
             assert isinstance(one, np.ndarray)
             assert isinstance(other, np.ndarray)
             np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+@FEW
+@given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=5)))
+def test_surfaces_are_the_cpu_s(mask: Array) -> None:
+    padded = np.pad(mask, 1)
+    for one, other in zip(GPU.count_cubes(padded), CPU.count_cubes(padded), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    one, other = GPU.surface_points(padded), CPU.surface_points(padded)
+    assert one.dtype == other.dtype
+    np.testing.assert_array_equal(one, other)  # in the same order
 
 
 def test_no_voxels_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
