@@ -39,7 +39,8 @@ Cluster = Annotated[
 Device = Annotated[
     Literal["cpu", "gpu", "auto"] | None,
     typer.Option(
-        help="Compute on the CPU, on GPUs, one worker each, or on GPUs where there are any; the numbers are the same.",
+        help="Compute on the CPU, on GPUs with one worker each, or (auto) large lesions on GPUs where there are any; "
+        "the numbers are the same.",
         show_default="as the settings say: cpu",
     ),
 ]

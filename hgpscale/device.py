@@ -63,10 +63,15 @@ def resolve(device: str, ask: Callable[[], str] | None = None) -> Literal["cpu",
     reason = (ask or gpu_problem)()
     if reason and device == "gpu":
         raise SettingsError(
-            f"device gpu: no GPU can be used here: {reason.rstrip(' .:')}; hgpscale doctor says more, device auto goes "
+            f"device gpu: no GPU can be used here: {in_short(reason)}; hgpscale doctor says more, device auto goes "
             "on without"
         )
     return "cpu" if reason else "gpu"
+
+
+def in_short(reason: str) -> str:
+    """Return the first sentence of why no GPU can be used, without its full stop."""
+    return reason.partition(". ")[0].rstrip(" .:")
 
 
 @cache

@@ -101,10 +101,11 @@ def extract(
         Path of a file that names a cluster (SLURM, PBS, LSF, Kubernetes) and how many workers it shall start there;
         ``local``: this machine, as without it.
     device
-        Where workers compute: ``cpu``; ``gpu``; or ``auto``, GPUs where there are any; None: as the settings say, which
-        is the CPU unless they name another. On this machine each GPU has one worker. Elsewhere ``gpu`` runs on workers
-        that declare Dask's resource ``GPU`` alone, and by ``auto`` each worker decides for itself. It decides how long
-        a run takes, never a number: a cube does not tell, and any run may go on with it.
+        Where workers compute: ``cpu``; ``gpu``; or ``auto``, large lesions on GPUs where there are any; None: as the
+        settings say, which is the CPU unless they name another. On this machine ``gpu`` starts one worker a GPU, and
+        ``auto`` gives some of the workers one. Elsewhere ``gpu`` runs on workers that declare Dask's resource ``GPU``
+        alone, and by ``auto`` each worker decides for itself. It decides how long a run takes, never a number: a cube
+        does not tell, and any run may go on with it.
     retry_failed
         Try again what failed in an earlier run.
     update

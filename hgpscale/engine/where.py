@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hgpscale.device import gpu_names, gpu_problem_elsewhere, resolve
+from hgpscale.device import gpu_names, gpu_problem_elsewhere, in_short, resolve
 from hgpscale.engine.cluster.local import default_workers
 from hgpscale.errors import SettingsError
 
@@ -57,7 +57,7 @@ def on_this_machine(device: str, workers: int | None) -> Where:
         return reasons[0]
 
     if resolve(device, ask) == "cpu":
-        reason = "".join(reasons).rstrip(" .:")
+        reason = in_short("".join(reasons))
         return Where("cpu", (), workers, (f"computed on the CPU: {reason}",) if device == "auto" else ())
     gpus = gpu_names()
     if device == "auto":
