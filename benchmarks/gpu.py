@@ -4,8 +4,8 @@
     NUMBA_ENABLE_CUDASIM=1 python benchmarks/gpu.py --parity 10
 
 Times hold all copies to and from the GPU. Spheres of noise, resampled to 1 mm; the original image, eight wavelet bands
-and LoG of three widths. `--parity` only compares, on spheres of the diameters given, and runs in numba's simulator too.
-Exits with 1 if a texture differs by a bit, or any feature by more than 1e-9.
+and LoG of three widths. A batch that would take one core more than half a minute is left out. `--parity` only compares,
+on spheres of the diameters given, and runs in numba's simulator too. Exits with 1 if any feature differs by a bit.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ SETTINGS = Settings(
     image_types={"Original": {}, "Wavelet": {}, "LoG": {"sigma": (1, 3, 5)}},
 )
 FAMILIES = [name for name in DEFAULT_FAMILIES if name not in SHAPE_FAMILIES]
-BY_SUM = ("firstorder",)
-"""Families whose last digits may differ: sums of floating point numbers, added up in another order."""
-CLOSE = 1e-9
+LONGEST = 30.0
+"""Seconds of one core that a batch may take."""
 
 
 class Place(NamedTuple):
@@ -69,9 +68,8 @@ def stages(cut: Cut, place: Place) -> dict[str, float]:
     for name in ("Wavelet", "LoG"):
         list(FILTERS[name].derive(prepared.source, SETTINGS.of_image_type(name), place.on))
         clock.note(name)
-    (found,) = place.batches(prepared, SETTINGS)
+    regions: list[Region] = [found for batch in place.batches(prepared, SETTINGS) for found in batch.values()]
     clock.note("all images, and their values")
-    regions: list[Region] = list(found.values())
     steps: dict[str, Callable[[Region], object]] = {
         "discretise": lambda region: region.levels,
         "firstorder": lambda region: region.statistics(),
@@ -146,9 +144,8 @@ def parity(diameters: list[int]) -> bool:
     print("\n| sphere mm | family | features | other bits | largest relative difference |\n|---|---|---|---|---|")
     for diameter in diameters:
         for family, (n, other, most) in compare(lesion(diameter)).items():
-            bad = most > CLOSE or (other > 0 and family not in BY_SUM)
-            wrong |= bad
-            print(f"| {diameter} | {family} | {n} | {other} | {most:.1e}{' WRONG' if bad else ''} |", flush=True)
+            wrong |= other > 0
+            print(f"| {diameter} | {family} | {n} | {other} | {most:.1e} |", flush=True)
     return wrong
 
 
@@ -162,9 +159,13 @@ def times(diameters: list[int], batches: list[int], rounds: int) -> None:
             row(diameter, name, core.get(name), device.get(name))
     print("\n| sphere mm | lesions | CPU ms a lesion | GPU ms a lesion | CPU / GPU |\n|---|---|---|---|---|")
     for diameter in diameters:
-        cut = lesion(diameter)
+        cut, one = lesion(diameter), 0.0
         for n in batches:
-            row(diameter, n, whole([cut] * n, CORE) / 1000, whole([cut] * n, DEVICE) / 1000)
+            if n * one > LONGEST:
+                print(f"| {diameter} | {n} | left out | | |")
+                continue
+            one = whole([cut] * n, CORE) / 1000
+            row(diameter, n, one, whole([cut] * n, DEVICE) / 1000)
 
 
 def row(diameter: int, name: object, core: float | None, device: float | None) -> None:

@@ -131,6 +131,13 @@ class WorkerError(HgpscaleError, RuntimeError):
     stage = "worker"
 
 
+class GpuLostError(RuntimeError):
+    """A GPU failed on the way. CUDA gives the process no other: it has to end, and its lesions are tried elsewhere.
+
+    No `HgpscaleError`: it says nothing of the lesion, and nobody who goes on past those must go on past it.
+    """
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why one lesion, or one feature family of it, has no numbers.

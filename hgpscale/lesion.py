@@ -6,6 +6,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,11 +41,14 @@ class _Place(NamedTuple):
         Makes images, and finds surfaces.
     batches
         From a region and settings to its images, some at a time, see `on_cpu.batches`.
+    one_lesion
+        What a lesion is computed in, which gives errors of the place their names.
 
     """
 
     on: Target
     batches: Callable[[Prepared, Settings], Iterator[dict[str, Region | HgpscaleError]]]
+    one_lesion: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 _CPU = _Place(CPU, on_cpu.batches)
@@ -72,6 +76,8 @@ def compute_lesion(cut: Cut, settings: Settings) -> tuple[Values, Failures]:
         a region around it does, that is a failure of its keys.
     VoxelError
         NaN or infinite voxels in the lesion, or where they would spread from.
+    GpuLostError
+        The GPU failed, and this process can use it no more.
 
     """
     if takes_gpu(cut, settings):
@@ -103,23 +109,25 @@ def takes_gpu(cut: Cut, settings: Settings) -> bool:
 
 def _gpu() -> _Place:
     from hgpscale.features import on_gpu  # numba's CUDA target is for those who want it
+    from hgpscale.kernels.cuda.memory import one_lesion
     from hgpscale.kernels.cuda.target import GPU
 
-    return _Place(GPU, on_gpu.batches)
+    return _Place(GPU, on_gpu.batches, one_lesion)
 
 
 def _compute_lesion(cut: Cut, settings: Settings, place: _Place) -> tuple[Values, Failures]:
     values: Values = {}
     failures: Failures = {}
-    if LESION in settings.regions:
-        _measure(LESION, prepare(cut, settings, place.on), settings, place, values, failures)
-    if settings.bands:
-        for name, found in prepare_bands(cut, settings, place.on).items():
-            if isinstance(found, HgpscaleError):
-                keys = [key for key in Contents.of(settings).keys if key[0] == name]
-                failures.update(dict.fromkeys(keys, Failure.of(found)))
-            else:
-                _measure(name, found, settings, place, values, failures)
+    with place.one_lesion():
+        if LESION in settings.regions:
+            _measure(LESION, prepare(cut, settings, place.on), settings, place, values, failures)
+        if settings.bands:
+            for name, found in prepare_bands(cut, settings, place.on).items():
+                if isinstance(found, HgpscaleError):
+                    keys = [key for key in Contents.of(settings).keys if key[0] == name]
+                    failures.update(dict.fromkeys(keys, Failure.of(found)))
+                else:
+                    _measure(name, found, settings, place, values, failures)
     return values, failures
 
 

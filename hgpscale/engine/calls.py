@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from distributed import get_worker
 
@@ -18,9 +20,11 @@ from hgpscale.engine.deadline import ended_after
 from hgpscale.engine.events import Work
 from hgpscale.engine.measure import memory, place
 from hgpscale.engine.tasks import ScanTask
-from hgpscale.errors import EngineError, SettingsError
+from hgpscale.errors import EngineError, GpuLostError, SettingsError
 from hgpscale.record import Record
 from hgpscale.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 Read = Callable[[ScanTask, Settings], list[Any]]
 Extract = Callable[[Any, Settings], Record]
@@ -115,6 +119,10 @@ class Calls:
                 record = self.extract(item, self.settings)
         except (EngineError, ImportError):  # would befall every lesion: they end the run
             raise
+        except GpuLostError as error:
+            if get_worker().nanny is not None:
+                _end_process(error)
+            return Raised.of(error, error.__traceback__)
         except Exception as error:  # noqa: BLE001 (whatever it is, the lesion's record tells of it)
             return Raised.of(error, error.__traceback__)
         seconds = time.perf_counter() - began
@@ -139,3 +147,9 @@ class Calls:
                 resolve("gpu")  # tries it once in each process
             except SettingsError as error:
                 raise EngineError(f"the worker at {place()[1]}: {error}") from error
+
+
+def _end_process(error: GpuLostError) -> NoReturn:
+    """End the worker: its nanny starts another one, which has the GPU anew, and the lesion is tried again alone."""
+    logger.critical("this worker ends: %s", error)
+    os._exit(1)

@@ -63,7 +63,8 @@ def on_this_machine(device: str, workers: int | None) -> Where:
     if device == "auto":
         number = max(default_workers(), len(gpus)) if workers is None else workers
         gpus = gpus[:number]
-        note = f"large lesions are computed on {len(gpus)} GPU{'s' if len(gpus) > 1 else ''} where one is free"
+        have = f"{len(gpus)} of {number} workers {'has' if len(gpus) == 1 else 'have'} a GPU"
+        note = f"{have} for large lesions"
         return Where("auto", gpus, number, (note,))
     if workers is not None and workers > len(gpus):
         raise SettingsError(f"a GPU takes one worker: this machine has {len(gpus)}, found --workers {workers}")

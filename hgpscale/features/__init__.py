@@ -95,7 +95,8 @@ def _counted(count: Callable[[Region], Any], region: Region) -> Any:
     try:
         return count(region)
     except HgpscaleError as error:
-        return error
+        # A traceback holds the region, and with it all images, until Python next looks for cycles.
+        return error.with_traceback(None)
 
 
 def _numbers(how: _Family, counts: Sequence[Any], names: Sequence[str]) -> NDArray[np.float64]:

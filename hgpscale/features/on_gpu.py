@@ -29,7 +29,7 @@ from hgpscale.kernels.cuda.stack import MOST_THREADS, Stack, starts
 from hgpscale.kernels.cuda.statistics import Extremes, extremes_of, gather, statistics_of
 from hgpscale.kernels.cuda.target import GPU
 from hgpscale.kernels.offsets import all_offsets, half_offsets
-from hgpscale.limits import bytes_text
+from hgpscale.limits import bytes_text, memory_limit
 from hgpscale.prepare.discretise import bin_edges
 
 if TYPE_CHECKING:
@@ -45,11 +45,17 @@ _USABLE = 0.8
 _COUNTERS = 0.25
 """Share of that for the counters of pairs and runs; the rest is for images."""
 
-_FILTER_BYTES = 24
-"""Bytes a voxel that the widest filter takes: the image, what is being made of it, and both ways of a recursion."""
+_FILTER_BYTES = 56
+"""Bytes a voxel that filters see: wavelets of two levels take most, 46, and what was made last is still there."""
 
 _VALUE_BYTES, _BOX_BYTES = 22, 10
 """Bytes a voxel of the region (value, bin, zones found) and of its padded box (rank, zone labels) in one image."""
+
+_SHARED_VALUE_BYTES, _SHARED_BOX_BYTES = 16, 8
+"""The same for all images together: positions of the voxels, numbers of their neighbours."""
+
+_HOST_SHARE, _HOST_BYTES = 0.25, 16
+"""Share of this process' memory for what comes back of all images, and its bytes a voxel and image: zones, values."""
 
 
 class _Grey(NamedTuple):
@@ -86,7 +92,7 @@ class GpuRegion(Region):
         return self.images.grey(self.index).counts
 
     def statistics(self) -> Statistics:
-        """As `Region` has it, but for the last digits: sums are added up in another order."""
+        """As `Region` has it."""
         return self.images.statistics[self.index]
 
     def chains(self, distances: tuple[int, ...]) -> Chains:
@@ -95,7 +101,7 @@ class GpuRegion(Region):
 
     def zones(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """As `Region` has it."""
-        return self._alike.zones[self.index]
+        return self._alike.zones(self.index)
 
     def dependence(self) -> NDArray[np.int64]:
         """As `Region` has it."""
@@ -146,24 +152,24 @@ class _Images:
     ) -> None:
         self.footprint, self.settings, self.room = footprint, settings, room
         self._dtypes, self._values, self._extremes = dtypes, values, extremes
-        self._groups: dict[tuple[Any, ...], _Alike] = {}
+        self._groups: dict[_How, _Alike] = {}
 
     def grey(self, index: int) -> _Grey:
         """Return an image's grey levels; raises `VoxelError` as `discretise` does."""
         _, found = self.discretised
         grey = found[index]
-        if isinstance(grey, VoxelError):
-            raise grey
+        if isinstance(grey, str):
+            raise VoxelError(grey)
         return grey
 
     @cached_property
-    def discretised(self) -> tuple[Any, list[_Grey | VoxelError]]:
+    def discretised(self) -> tuple[Any, list[_Grey | str]]:
         """Bins of all images, on the GPU, and of each image its grey levels or why there are none."""
         edges = [self._edges(index) for index in range(len(self.settings))]
         none = np.empty(0)
-        bins, counts = digitize_of(self._values, [none if isinstance(own, VoxelError) else own for own in edges])
+        bins, counts = digitize_of(self._values, [none if isinstance(own, str) else own for own in edges])
         return bins, [
-            own if isinstance(own, VoxelError) else _Grey(np.flatnonzero(n), n[np.flatnonzero(n)])
+            own if isinstance(own, str) else _Grey(np.flatnonzero(n), n[np.flatnonzero(n)])
             for own, n in zip(edges, counts, strict=True)
         ]
 
@@ -174,57 +180,64 @@ class _Images:
 
     def alike(self, index: int) -> _Alike:
         """Return the images that are counted together with one."""
-        how = self._how(index)
+        how = _How.of(self.settings[index])
         if how not in self._groups:
-            _, found = self.discretised
-            members = [
-                k
+            bins, found = self.discretised
+            levels = {
+                k: grey.levels
                 for k, grey in enumerate(found)
-                if self._how(k) == how and isinstance(grey, _Grey) and grey.levels.size <= MAX_LEVELS
-            ]
-            self._groups[how] = _Alike(self, members)
+                if _How.of(self.settings[k]) == how and isinstance(grey, _Grey) and grey.levels.size <= MAX_LEVELS
+            }
+            # Nothing of it leads back here: memory of the GPU is free as soon as nobody asks for it any more.
+            self._groups[how] = _Alike(self.footprint, how, bins, levels, self.room)
         return self._groups[how]
 
-    def _how(self, index: int) -> tuple[Any, ...]:
-        own = self.settings[index]
-        return own.distances, own.force2D, own.force2Ddimension
-
-    def _edges(self, index: int) -> NDArray[np.float64] | VoxelError:
+    def _edges(self, index: int) -> NDArray[np.float64] | str:
         """Return the edges of an image's bins, which depend on its lowest and highest value alone."""
         ends = np.array([self._extremes.minimum[index], self._extremes.maximum[index]])
         if self._extremes.n_bad[index]:
-            return VoxelError("values that are not finite have no bins")
+            return "values that are not finite have no bins"
         try:
             return bin_edges(ends.astype(self._dtypes[index]), self.settings[index])
         except VoxelError as error:
-            return error
+            return str(error)
+
+
+class _How(NamedTuple):
+    """Which neighbours are looked for."""
+
+    distances: tuple[int, ...]
+    across: int | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> _How:
+        return cls(settings.distances, settings.force2Ddimension if settings.force2D else None)
 
 
 class _Alike:
     """Images of one region whose neighbours are looked for alike; results are by the image's index."""
 
-    def __init__(self, images: _Images, members: Sequence[int]) -> None:
-        self._images, self._members = images, members
-        self._levels = [images.grey(index).levels for index in members]
-        own = images.settings[members[0]]
-        self._distances, self._across = own.distances, own.force2Ddimension if own.force2D else None
+    def __init__(
+        self, footprint: Footprint, how: _How, bins: Any, levels: dict[int, NDArray[np.int64]], room: float
+    ) -> None:
+        self._footprint, self._how, self._bins, self._room = footprint, how, bins, room
+        self._members, self._levels = list(levels), list(levels.values())
         self._chains: dict[tuple[int, ...], dict[int, Chains]] = {}
         self._dependence: dict[int, dict[int, NDArray[np.int64]]] = {}
 
     @cached_property
     def _stack(self) -> Stack:
-        bins, _ = self._images.discretised
-        return lay_ranks(bins, self._members, self._levels, self._images.footprint.box(max(self._distances)))
+        return lay_ranks(self._bins, self._members, self._levels, self._footprint.box(max(self._how.distances)))
 
     def chains(self, distances: tuple[int, ...]) -> dict[int, Chains]:
         """Count chains, of as many images at a time as their counters have room for."""
         if distances not in self._chains:
-            offsets = half_offsets(distances, self._across)
-            longest = max(self._images.footprint.mask.shape) if distances == ADJACENT else None
+            offsets = half_offsets(distances, self._how.across)
+            longest = max(self._footprint.mask.shape) if distances == ADJACENT else None
             levels = np.array([found.size for found in self._levels])
             widths = levels + n_more_states(longest)
             found: dict[int, Chains] = {}
-            for part in _parts(len(offsets) * levels * widths * 4, self._images.room):
+            for part in _parts(len(offsets) * levels * widths * 4, self._room):
                 stack = self._stack._replace(flats=self._stack.flats[part])
                 counts = count_chains_of(stack, levels[part], widths[part], offsets, longest is not None)
                 first, on_host = starts(levels[part] * widths[part]), counts.copy_to_host()
@@ -234,16 +247,20 @@ class _Alike:
             self._chains[distances] = found
         return self._chains[distances]
 
+    def zones(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return rank and size of each zone of an image."""
+        ranks, sizes = self._zones[index]
+        return ranks.astype(np.int64), sizes.astype(np.int64)
+
     @cached_property
-    def zones(self) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Rank and size of each zone."""
-        found = zones_of(self._stack, self._across)
-        return self._by_index([(ranks.astype(np.int64), sizes.astype(np.int64)) for _, ranks, sizes in found])
+    def _zones(self) -> dict[int, tuple[NDArray[np.uint16], NDArray[np.int32]]]:
+        found = zones_of(self._stack, self._how.across)
+        return self._by_index([(ranks.copy_to_host(), sizes.copy_to_host()) for _, ranks, sizes in found])
 
     def dependence(self, alpha: int) -> dict[int, NDArray[np.int64]]:
         """Count voxels by rank and dependent neighbours."""
         if alpha not in self._dependence:
-            offsets = all_offsets(self._distances, self._across)
+            offsets = all_offsets(*self._how)
             counts = count_dependence_of(self._stack, self._levels, offsets, alpha).copy_to_host()
             self._dependence[alpha] = self._by_index(self._split(counts.astype(np.int64)))
         return self._dependence[alpha]
@@ -253,8 +270,8 @@ class _Alike:
         """Differences to the neighbours, by rank and number of neighbours."""
         box = self._stack.box
         inside = put(box.fill(np.zeros(box.voxels.size, np.int32), np.ones(1, np.int32)))
-        around = sum_neighbours_of(inside, self._stack.voxels, box, self._distances, self._across)
-        found = count_differences_of(self._stack, around, self._levels, self._distances, self._across)
+        around = sum_neighbours_of(inside, self._stack.voxels, box, *self._how)
+        found = count_differences_of(self._stack, around, self._levels, *self._how)
         return self._by_index(self._split(found.copy_to_host()))
 
     def _split(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -301,6 +318,7 @@ def batches(prepared: Prepared, settings: Settings) -> Iterator[dict[str, Region
         own = settings.of_image_type(name)
         for image, found in FILTERS[name].derive(prepared.source, own, GPU):
             batch.add(image, found, own, voxels)
+            del found  # it is gathered
             if batch.full:
                 yield batch.regions()
                 batch = _Batch(footprint, room, at_a_time)
@@ -310,14 +328,21 @@ def batches(prepared: Prepared, settings: Settings) -> Iterator[dict[str, Region
 
 def _plan(prepared: Prepared, settings: Settings, footprint: Footprint) -> tuple[float, int]:
     """Return bytes for counters, and how many images go through together."""
-    usable = _USABLE * free_bytes() - _FILTER_BYTES * prepared.source.voxels.size
     reach = max(max(settings.of_image_type(name).distances) for name in settings.image_types)
-    image = _VALUE_BYTES * footprint.n_voxel + _BOX_BYTES * footprint.box(reach).size
-    n_image = min((1 - _COUNTERS) * usable / image, MOST_THREADS / footprint.n_voxel, len(image_names(settings)))
-    if n_image < 1:
-        needed = image / (1 - _COUNTERS) + _FILTER_BYTES * prepared.source.voxels.size
+    n_voxel, box = footprint.n_voxel, footprint.box(reach).size
+    shared = _FILTER_BYTES * prepared.source.voxels.size + _SHARED_VALUE_BYTES * n_voxel + _SHARED_BOX_BYTES * box
+    usable = _USABLE * free_bytes() - shared
+    image = _VALUE_BYTES * n_voxel + _BOX_BYTES * box
+    n_image = min(
+        (1 - _COUNTERS) * usable / image,
+        _HOST_SHARE * memory_limit().size / (_HOST_BYTES * n_voxel),
+        MOST_THREADS / n_voxel,
+        len(image_names(settings)),
+    )
+    if n_image < 1 or box > MOST_THREADS:
+        needed = image / (1 - _COUNTERS) + shared
         raise MemoryError(
-            f"the region of {footprint.n_voxel} voxels needs about {bytes_text(needed / _USABLE)} of the GPU's memory, "
+            f"the region of {n_voxel} voxels needs about {bytes_text(needed / _USABLE)} of the GPU's memory, "
             f"{bytes_text(free_bytes())} are free"
         )
     return _COUNTERS * usable, int(n_image)
@@ -328,15 +353,18 @@ class _Batch:
 
     def __init__(self, footprint: Footprint, room: float, at_a_time: int) -> None:
         self.found: dict[str, HgpscaleError | None] = {}
-        self._footprint, self._room = footprint, room
+        self._footprint, self._room, self._at_a_time = footprint, room, at_a_time
         self._settings: list[Settings] = []
         self._dtypes: list[np.dtype[Any]] = []
-        self._values = empty((at_a_time, footprint.n_voxel), np.float64)
+
+    @cached_property
+    def _values(self) -> Any:
+        return empty((self._at_a_time, self._footprint.n_voxel), np.float64)
 
     @property
     def full(self) -> bool:
         """Whether another image has no place."""
-        return len(self._settings) == self._values.shape[0]
+        return len(self._settings) == self._at_a_time
 
     def add(self, image: str, found: Any, own: Settings, voxels: Any) -> None:
         """Gather the region's voxels of an image, from wherever it was made."""

@@ -3,8 +3,8 @@
 Filters know arrays and where an image's borders are, nothing of files; what they need around the box they say by
 `Filter.reach`. The images' names are in `hgpscale.catalog.IMAGE_TYPES`.
 
-Wavelet and LoG make their images where they are told to. The others make theirs on the host, whatever that is: they are
-functions of one voxel, of which a GPU's exponentials and logarithms have other bits, or other libraries' own.
+Wavelet, LoG and Gradient make their images where they are told to. The others make theirs on the host, whatever that
+is: they are functions of one voxel, of which a GPU's exponentials and logarithms have other bits, or other libraries'.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ def warm_up() -> None:
     from hgpscale.kernels.gradient import gradient_magnitude
     from hgpscale.kernels.ngtdm import count_differences, sum_neighbours
     from hgpscale.kernels.offsets import all_offsets, half_offsets
+    from hgpscale.kernels.pairwise import piece_starts, sum_of_pieces
     from hgpscale.kernels.recursive_gaussian import add_scaled, filter_lines
     from hgpscale.kernels.reduce import occurring, sum_level_pairs, sum_pairs, sum_sizes
     from hgpscale.kernels.statistics import central_sums, deviation_between, order_statistics
@@ -44,6 +45,7 @@ def warm_up() -> None:
     order_statistics(values, np.array([1]))
     central_sums(values, 0.0, 0.0)
     deviation_between(values, 0.0, 1.0)
+    sum_of_pieces(np.ones(piece_starts(1).size - 1), 1)
     mask = np.pad(np.ones((1, 1, 1), dtype=bool), 1)
     row_sums(mask[0])
     count_cubes(mask)

@@ -13,7 +13,7 @@ from hgpscale.kernels.jit import kernel
 PERCENTILES = (10, 25, 50, 75, 90)
 
 N_BUCKET = 2048
-_N_LANE = 256
+N_LANE = 256
 """Sums kept side by side, so that adding to one need not wait for the last: they fit the fastest cache."""
 
 
@@ -136,9 +136,9 @@ def _kept(
 @kernel
 def central_sums(values: NDArray[np.float64], mean: float, shift: float) -> tuple[float, float, float, float, float]:
     """Return the sums of ``|x - mean|``, of its powers 2, 3 (with sign) and 4, and of ``(x + shift)**2``."""
-    first, second, third, fourth, energy = np.zeros((5, _N_LANE))
-    for start in range(0, values.size, _N_LANE):
-        part = values[start : start + _N_LANE]
+    first, second, third, fourth, energy = np.zeros((5, N_LANE))
+    for start in range(0, values.size, N_LANE):
+        part = values[start : start + N_LANE]
         for k in range(part.size):
             deviation = part[k] - mean
             square = deviation * deviation
@@ -153,9 +153,9 @@ def central_sums(values: NDArray[np.float64], mean: float, shift: float) -> tupl
 @kernel
 def deviation_between(values: NDArray[np.float64], low: float, high: float) -> float:
     """Return the mean absolute deviation of the values from `low` to `high`; NaN where there is none."""
-    count, total, deviation = np.zeros((3, _N_LANE))
-    for start in range(0, values.size, _N_LANE):
-        part = values[start : start + _N_LANE]
+    count, total, deviation = np.zeros((3, N_LANE))
+    for start in range(0, values.size, N_LANE):
+        part = values[start : start + N_LANE]
         for k in range(part.size):
             kept = low <= part[k] <= high
             count[k] += 1.0 if kept else 0.0
@@ -164,8 +164,8 @@ def deviation_between(values: NDArray[np.float64], low: float, high: float) -> f
     if n == 0:
         return np.nan
     mean = total.sum() / n
-    for start in range(0, values.size, _N_LANE):
-        part = values[start : start + _N_LANE]
+    for start in range(0, values.size, N_LANE):
+        part = values[start : start + N_LANE]
         for k in range(part.size):
             deviation[k] += abs(part[k] - mean) if low <= part[k] <= high else 0.0
     return deviation.sum() / n

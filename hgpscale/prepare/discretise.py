@@ -57,7 +57,8 @@ def bin_edges(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     Raises
     ------
     VoxelError
-        More than a million bins, or values that differ by less than `binCount` steps of their type.
+        More than a million bins, values that differ by less than `binCount` steps of their type, or values so large
+        that adding `binWidth` changes nothing.
 
     """
     if settings.binCount is not None:
@@ -81,6 +82,10 @@ def bin_edges(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
             "choose a wider binWidth"
         )
     edges = np.arange(low - low % width, high + 2 * width, width)
+    if edges.size < 2:
+        raise VoxelError(
+            f"voxels of {low:g} are too large to tell bins of width {width:g} apart; check the image's unit"
+        )
     return edges.astype(np.float64)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hgpscale.contents import Contents
 from hgpscale.engine.tasks import LesionTask, ScanTask
-from hgpscale.errors import Failure
+from hgpscale.errors import Failure, GpuLostError
 from hgpscale.record import Record
 from hgpscale.settings import Settings
 
@@ -77,6 +77,8 @@ def _start(folder: Path, task: str) -> str | None:
             os._exit(1)
         case "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
+        case "gpu lost":
+            raise GpuLostError("the GPU no longer answers")
         case "bug":
             raise ZeroDivisionError("a bug in the task")
         case "missing":

@@ -36,7 +36,7 @@ from hgpscale.errors import EngineError, SettingsError
 from hgpscale.settings import Settings
 from hgpscale.testing import sphere
 
-WORTH = "large lesions are computed on {} where one is free"
+WORTH = "{} a GPU for large lesions"
 NO_DRIVER = "CUDA driver library cannot be found."
 REFUSED = (
     "device gpu: no GPU can be used here: CUDA driver library cannot be found; hgpscale doctor says more, device auto "
@@ -158,10 +158,10 @@ def test_the_process_finds_what_this_one_does() -> None:
         ("cpu", 2, 7, Where("cpu", (), 7)),
         ("gpu", 2, None, Where("gpu", ("0", "1"))),
         ("gpu", 2, 1, Where("gpu", ("0",), 1)),
-        ("auto", 2, None, Where("auto", ("0", "1"), 3, (WORTH.format("2 GPUs"),))),
-        ("auto", 2, 5, Where("auto", ("0", "1"), 5, (WORTH.format("2 GPUs"),))),
-        ("auto", 2, 1, Where("auto", ("0",), 1, (WORTH.format("1 GPU"),))),
-        ("auto", 4, None, Where("auto", ("0", "1", "2", "3"), 4, (WORTH.format("4 GPUs"),))),
+        ("auto", 2, None, Where("auto", ("0", "1"), 3, (WORTH.format("2 of 3 workers have"),))),
+        ("auto", 2, 5, Where("auto", ("0", "1"), 5, (WORTH.format("2 of 5 workers have"),))),
+        ("auto", 2, 1, Where("auto", ("0",), 1, (WORTH.format("1 of 1 workers has"),))),
+        ("auto", 4, None, Where("auto", ("0", "1", "2", "3"), 4, (WORTH.format("4 of 4 workers have"),))),
         ("auto", 0, 7, Where("cpu", (), 7, ("computed on the CPU: CUDA driver library cannot be found",))),
         ("gpu", 2, 4, "a GPU takes one worker: this machine has 2, found --workers 4"),
         ("gpu", 0, None, REFUSED),

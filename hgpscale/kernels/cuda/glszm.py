@@ -25,7 +25,7 @@ def zones(grid: LevelGrid, across: int | None = None) -> Zones:
 
 def zones_of_images(grids: Sequence[LevelGrid], across: int | None = None) -> list[Zones]:
     """Find the zones of several images of one region, as `zones` does of one."""
-    return [_in_order(*found) for found in zones_of(upload(grids), across)]
+    return [_in_order(*(part.copy_to_host() for part in found)) for found in zones_of(upload(grids), across)]
 
 
 def _in_order(first: NDArray[np.int32], ranks: NDArray[np.uint16], sizes: NDArray[np.int32]) -> Zones:
@@ -34,14 +34,14 @@ def _in_order(first: NDArray[np.int32], ranks: NDArray[np.uint16], sizes: NDArra
     return ranks[order].astype(np.int64), sizes[order].astype(np.int64)
 
 
-def zones_of(stack: Stack, across: int | None) -> list[tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.int32]]]:
+def zones_of(stack: Stack, across: int | None) -> list[tuple[Any, Any, Any]]:
     """Find the zones of images that are on the GPU.
 
     Returns
     -------
-    list of tuples of ndarrays
-        For each image, on the host and in no order: position of each zone's first voxel in the flattened box, int32,
-        rank, uint16, and size, int32, shape ``(n_zone,)``.
+    list of tuples of device arrays
+        For each image, in no order: position of each zone's first voxel in the flattened box, int32, rank, uint16,
+        and size, int32, shape ``(n_zone,)``.
 
     """
     n_thread = stack.n_thread
@@ -55,10 +55,7 @@ def zones_of(stack: Stack, across: int | None) -> list[tuple[NDArray[np.int32], 
     n_found = zeros((n_image,), np.int32)
     first, ranks, sizes = (empty((n_image, n_voxel), dtype) for dtype in (np.int32, np.uint16, np.int32))
     launch(_collect, n_thread, stack.flats, stack.voxels, label, size_at, n_found, first, ranks, sizes)
-    return [
-        (first[k, :n].copy_to_host(), ranks[k, :n].copy_to_host(), sizes[k, :n].copy_to_host())
-        for k, n in enumerate(n_found.copy_to_host().tolist())
-    ]
+    return [(first[k, :n], ranks[k, :n], sizes[k, :n]) for k, n in enumerate(n_found.copy_to_host().tolist())]
 
 
 @kernel

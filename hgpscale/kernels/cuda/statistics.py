@@ -1,6 +1,6 @@
-"""Sums and percentiles of a region's values in many images at once: threads add up some values each, in a fixed order.
+"""Sums and percentiles of a region's values in many images at once, with the CPU's bits: the same order of sums.
 
-So the sums are the same bits every time. They are not those of the CPU, which adds up in another order.
+A core adds up 256 numbers side by side; here each of those sums is a thread's.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from hgpscale.kernels.cuda.jit import device, kernel, launch, product
 from hgpscale.kernels.cuda.memory import empty, put, zeros
 from hgpscale.kernels.cuda.stack import starts
-from hgpscale.kernels.statistics import N_BUCKET, Statistics, around, between, between_ranks, bucket_scale
+from hgpscale.kernels.pairwise import piece_starts, piece_sum, sum_of_pieces
+from hgpscale.kernels.statistics import N_BUCKET, N_LANE, Statistics, around, between, between_ranks, bucket_scale
 
-_MOST_LANES = 2048
-_LEAST_OF_A_LANE = 16
 _N_SUM = 5
 Array = NDArray[np.float64]
+_piece_sum = device(piece_sum)
 
 
 class Extremes(NamedTuple):
-    """What is known of values before any other sum; each of shape ``(n_image,)``, on the host.
+    """What is known of values before any sum; each of shape ``(n_image,)``, on the host.
 
     Attributes
     ----------
-    minimum, maximum, mean
+    minimum, maximum
         Of the finite values, float64.
     n_bad
         How many are NaN or infinite, int64.
@@ -37,7 +37,6 @@ class Extremes(NamedTuple):
 
     minimum: Array
     maximum: Array
-    mean: Array
     n_bad: NDArray[np.int64]
 
 
@@ -59,14 +58,11 @@ def gather(image: Any, voxels: Any, values: Any) -> None:
 
 def extremes_of(values: Any) -> Extremes:
     """Look through values that are on the GPU, float64, shape ``(n_image, n_voxel)``."""
-    n_image, n_voxel = values.shape
-    parts = empty((n_image, 4, _n_lane(n_voxel)), np.float64)
-    launch(_extremes, n_image * parts.shape[2], values, parts)
-    low, high, total, n_bad = parts.copy_to_host().swapaxes(0, 1)
-    bad = n_bad.sum(axis=1)
-    return Extremes(
-        low.min(axis=1), high.max(axis=1), total.sum(axis=1) / np.maximum(n_voxel - bad, 1), bad.astype(np.int64)
-    )
+    n_image = values.shape[0]
+    parts = empty((n_image, 3, N_LANE), np.float64)
+    launch(_extremes, n_image * N_LANE, values, parts)
+    low, high, n_bad = parts.copy_to_host().swapaxes(0, 1)
+    return Extremes(low.min(axis=1), high.max(axis=1), n_bad.sum(axis=1).astype(np.int64))
 
 
 def statistics_of(values: Any, extremes: Extremes, shifts: Sequence[float]) -> list[Statistics]:
@@ -85,20 +81,29 @@ def statistics_of(values: Any, extremes: Extremes, shifts: Sequence[float]) -> l
 
     """
     n_image, n_voxel = values.shape
-    n_lane = _n_lane(n_voxel)
     ranks, share = between_ranks(n_voxel)
     percentiles = np.stack([between(found, share) for found in _at_ranks(values, extremes, ranks)])
-    parts = empty((n_image, _N_SUM, n_lane), np.float64)
-    launch(_central_sums, n_image * n_lane, values, put(extremes.mean), put(np.array(shifts, np.float64)), parts)
-    sums = parts.copy_to_host().sum(axis=2)
+    mean = _means(values)
+    parts = empty((n_image, _N_SUM, N_LANE), np.float64)
+    launch(_central_sums, n_image * N_LANE, values, put(mean), put(np.array(shifts, np.float64)), parts)
+    sums = _one_by_one(parts.copy_to_host())
     robust = _deviations(values, percentiles[:, 0], percentiles[:, -1])
-    scalars = np.column_stack([extremes.minimum, extremes.maximum, extremes.mean, sums, robust])
+    scalars = np.column_stack([extremes.minimum, extremes.maximum, mean, sums, robust])
     return [Statistics._make([*row, own]) for row, own in zip(scalars.tolist(), percentiles, strict=True)]
 
 
-def _n_lane(n_voxel: int) -> int:
-    """Return how many threads share an image's values."""
-    return min(_MOST_LANES, max(1, n_voxel // _LEAST_OF_A_LANE))
+def _means(values: Any) -> Array:
+    """Return each image's mean, as `numpy.mean` adds up."""
+    n_image, n_voxel = values.shape
+    first = piece_starts(n_voxel)
+    sums = empty((n_image, first.size - 1), np.float64)
+    launch(_sum_pieces, sums.size, values, put(first), sums)
+    return np.array([sum_of_pieces(row, n_voxel) / n_voxel for row in sums.copy_to_host()])
+
+
+def _one_by_one(lanes: Array) -> Array:
+    """Add up along the last axis in a core's order, from the first to the last."""
+    return np.asarray(np.add.accumulate(lanes, axis=-1)[..., -1])
 
 
 def _at_ranks(values: Any, extremes: Extremes, ranks: NDArray[np.int64]) -> list[Array]:
@@ -125,17 +130,15 @@ def _at_ranks(values: Any, extremes: Extremes, ranks: NDArray[np.int64]) -> list
 
 def _deviations(values: Any, low: Array, high: Array) -> Array:
     """Return the mean absolute deviation of each image's values between two of them; NaN where there is none."""
-    n_image, n_voxel = values.shape
-    n_lane = _n_lane(n_voxel)
+    n_image = values.shape[0]
     lowest, highest = put(low), put(high)
-    parts = empty((n_image, 2, n_lane), np.float64)
-    launch(_sum_between, n_image * n_lane, values, lowest, highest, parts)
-    count, total = parts.copy_to_host().sum(axis=2).T
+    parts = empty((n_image, 2, N_LANE), np.float64)
+    launch(_sum_between, n_image * N_LANE, values, lowest, highest, parts)
+    count, total = _one_by_one(parts.copy_to_host()).T
     n = np.where(count > 0, count, np.nan)
-    deviation = empty((n_image, n_lane), np.float64)
-    launch(_deviate_between, n_image * n_lane, values, lowest, highest, put(total / n), deviation)
-    found: Array = deviation.copy_to_host().sum(axis=1) / n
-    return found
+    deviation = empty((n_image, N_LANE), np.float64)
+    launch(_deviate_between, n_image * N_LANE, values, lowest, highest, put(total / n), deviation)
+    return _one_by_one(deviation.copy_to_host()) / n
 
 
 @kernel
@@ -153,19 +156,25 @@ def _extremes(values: NDArray[np.float64], parts: NDArray[np.float64]) -> None:
     if thread >= values.shape[0] * n_lane:
         return
     image, lane = thread // n_lane, thread % n_lane
-    low, high, total, n_bad = np.inf, -np.inf, 0.0, 0.0
+    low, high, n_bad = np.inf, -np.inf, 0.0
     for k in range(lane, values.shape[1], n_lane):
         value = values[image, k]
         if -np.inf < value < np.inf:
             low = min(low, value)
             high = max(high, value)
-            total += value
         else:
             n_bad += 1.0
     parts[image, 0, lane] = low
     parts[image, 1, lane] = high
-    parts[image, 2, lane] = total
-    parts[image, 3, lane] = n_bad
+    parts[image, 2, lane] = n_bad
+
+
+@kernel
+def _sum_pieces(values: NDArray[np.float64], first: NDArray[np.int64], sums: NDArray[np.float64]) -> None:
+    thread = cuda.grid(1)
+    if thread < sums.size:
+        image, piece = thread // sums.shape[1], thread % sums.shape[1]
+        sums[image, piece] = _piece_sum(values[image, first[piece] : first[piece + 1]])
 
 
 @kernel

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numba import cuda
 
 from hgpscale.catalog import DEFAULT_FAMILIES, SHAPE_FAMILIES
-from hgpscale.errors import Failure, HgpscaleError
+from hgpscale.errors import Failure, GpuLostError, HgpscaleError, VoxelError
 from hgpscale.features import CpuRegion, Footprint, Region, compute
 from hgpscale.features.on_gpu import GpuRegion, _Batch, _parts
 from hgpscale.kernels.cuda import memory, statistics
@@ -25,7 +26,7 @@ from hgpscale.settings import Settings
 
 Array = np.ndarray[Any, Any]
 TEXTURES = [family for family in DEFAULT_FAMILIES if family not in SHAPE_FAMILIES and family != "firstorder"]
-FEW = settings(max_examples=15, deadline=None)
+FEW = settings(max_examples=10, deadline=None)
 DTYPES = (np.int16, np.uint8, np.float32, np.float64)
 
 
@@ -100,15 +101,11 @@ def test_textures_have_the_same_bits(these: Drawn) -> None:
     assert_same_textures(these)
 
 
-@FEW
-@given(drawn())
-def test_statistics_are_the_same(these: Drawn) -> None:
+@settings(max_examples=5, deadline=None)
+@given(drawn(most=2))
+def test_statistics_have_the_same_bits(these: Drawn) -> None:
     for one, other in zip(on_the_gpu(these), on_cpu(these), strict=True):
-        ours, theirs = one.statistics(), other.statistics()
-        np.testing.assert_array_equal(ours.percentiles, theirs.percentiles)
-        assert ours[:2] == theirs[:2]
-        scale = theirs.maximum**4 * these.footprint.n_voxel
-        np.testing.assert_allclose(ours[2:9], theirs[2:9], rtol=1e-9, atol=1e-13 * scale)
+        np.testing.assert_array_equal(np.hstack(one.statistics()), np.hstack(other.statistics()))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -128,23 +125,20 @@ def test_parts_take_as_many_as_there_is_room_for() -> None:
         list(_parts(sizes, 8))
 
 
-@FEW
-@given(
-    st.lists(hnp.arrays(np.float64, 40, elements=st.floats(-1e6, 1e6)), min_size=1, max_size=3),
-    st.floats(-10, 10),
-)
-def test_statistics_of_many_values(rows: list[Array], shift: float) -> None:
-    values = memory.put(np.stack(rows))
+@pytest.mark.filterwarnings("ignore:.*(overflow|invalid value):RuntimeWarning")
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 7, 300, 600]), st.floats(-10, 10))
+def test_statistics_of_many_values(seed: int, n: int, shift: float) -> None:
+    rng = np.random.default_rng(seed)
+    # A constant's mean is it itself only in the right order of sums; of a wide range percentiles are found by sorting.
+    rows = np.stack([rng.normal(50, 30, n), np.full(n, rng.normal()), rng.choice([-1.7e308, 0.1, 1.7e308], n)])
+    values = memory.put(rows)
     extremes = statistics.extremes_of(values)
-    found = statistics.statistics_of(values, extremes, [shift] * len(rows))
-    again = statistics.statistics_of(values, extremes, [shift] * len(rows))
-    for one, twice, row in zip(found, again, rows, strict=True):
-        other = statistics_of(row, shift)
-        np.testing.assert_array_equal(np.hstack(one), np.hstack(twice))  # the same bits every time
-        np.testing.assert_array_equal(one.percentiles, other.percentiles)
-        largest = max(1.0, float(np.abs(row).max()) + abs(shift))
-        for power, a, b in zip((1, 1, 1, 1, 2, 3, 4, 2, 1), one[:9], other[:9], strict=True):
-            assert np.isnan([a, b]).all() or abs(a - b) <= 1e-12 * 40 * (2 * largest) ** power
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = statistics.statistics_of(values, extremes, [shift] * len(rows))
+        expected = [statistics_of(row, shift) for row in rows]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(np.hstack(one), np.hstack(other))
 
 
 @FEW
@@ -178,7 +172,7 @@ def test_an_image_with_values_that_are_not_finite_is_refused_and_leaves_the_othe
         for one, other in zip(ours, theirs, strict=True):
             assert isinstance(one, np.ndarray)
             assert isinstance(other, np.ndarray)
-            np.testing.assert_allclose(one, other, rtol=1e-12)
+            np.testing.assert_array_equal(one, other)
 
 
 @FEW
@@ -195,7 +189,7 @@ def test_surfaces_are_the_cpu_s(mask: Array) -> None:
 
 def test_no_voxels_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
-    image = np.round(rng.random((8, 8, 8)).astype(np.float32))
+    image = np.round(rng.random((10, 10, 10)).astype(np.float32))
     footprint = Footprint(np.ones(image.shape, bool), (1.0, 1.0, 1.0))
     these = Drawn(footprint, [image], [Settings(binWidth=1)])
     kind, copied = type(memory.put(image)), []
@@ -213,13 +207,48 @@ def test_no_voxels_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(copied) < image.size
 
 
-def test_a_gpu_without_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoRoomError(Exception):
-        code = 2
+class CudaAPIError(Exception):
+    """As numba's own."""
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise NoRoomError
+    code = 2
 
-    monkeypatch.setattr(cuda, "device_array", refuse)
-    with pytest.raises(MemoryError, match="no room for another 800 bytes"):
-        memory.empty((100,), np.float64)
+
+CudaAPIError.__module__ = "numba.cuda.cudadrv.driver"
+
+
+class CUDAError(Exception):
+    """As cuda.core's own, which launches raise."""
+
+
+CUDAError.__module__ = "cuda.core._utils"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (CudaAPIError("call failed"), MemoryError),
+        (CUDAError("CUDA_ERROR_OUT_OF_MEMORY: no room"), MemoryError),
+        (CUDAError("CUDA_ERROR_ILLEGAL_ADDRESS: misaligned"), GpuLostError),
+        (ValueError("ours"), ValueError),
+        (VoxelError("of the lesion"), VoxelError),
+    ],
+)
+def test_errors_of_cuda_are_named(error: Exception, expected: type[Exception]) -> None:
+    with pytest.raises(expected), memory.one_lesion():
+        raise error
+
+
+def test_nothing_on_the_gpu_outlives_its_regions() -> None:
+    rng = np.random.default_rng(5)
+    images = [rng.random((4, 4, 4)), 1e9 * rng.random((4, 4, 4))]  # the second makes too many bins
+    these = Drawn(Footprint(np.ones((4, 4, 4), bool), (1.0, 1.0, 1.0)), images, [Settings(binWidth=0.1)] * 2)
+    gc.disable()
+    try:
+        regions = on_the_gpu(these)
+        for family in TEXTURES:
+            compute(family, regions, Settings().features[family])
+        left = [weakref.ref(region.images) for region in regions if isinstance(region, GpuRegion)]
+        del regions
+        assert [found() for found in left] == [None, None]
+    finally:
+        gc.enable()

@@ -20,8 +20,6 @@ from hgpscale.settings import Settings
 from hgpscale.single import cut_lesion
 
 Phantom = tuple[sitk.Image, sitk.Image]
-BY_SUM = ("firstorder",)
-"""Families whose last digits may differ: sums of floating point numbers, added up in another order."""
 
 
 def computed(phantom: Phantom, parameters: dict[str, Any], device: str) -> tuple[Values, Failures] | str:
@@ -41,11 +39,7 @@ def assert_same(phantom: Phantom, parameters: dict[str, Any]) -> None:
     assert ours[1] == theirs[1]
     assert ours[0].keys() == theirs[0].keys()
     for key, row in theirs[0].items():
-        if key[2] in BY_SUM:
-            # Skewness of symmetric values is a rounding error about 0.
-            np.testing.assert_allclose(ours[0][key], row, rtol=1e-9, atol=1e-9, err_msg=str(key))
-        else:
-            np.testing.assert_array_equal(ours[0][key], row, err_msg=str(key))
+        np.testing.assert_array_equal(ours[0][key], row, err_msg=str(key))
 
 
 @settings(max_examples=5, deadline=None)
@@ -76,7 +70,7 @@ def test_images_that_do_not_fit_together_go_through_in_turn(monkeypatch: pytest.
         made.append(len(values))
         return extremes_of(values)
 
-    monkeypatch.setattr(on_gpu, "free_bytes", lambda: 100_000.0)
+    monkeypatch.setattr(on_gpu, "free_bytes", lambda: 135_000.0)
     monkeypatch.setattr(on_gpu, "extremes_of", counted)
     wanted = {"imageType": {"Wavelet": {}}, "featureClass": {"gldm": None, "glcm": None}, "setting": {"binWidth": 50}}
     assert_same((BALL, MASK), wanted)
