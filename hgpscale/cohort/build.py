@@ -146,12 +146,16 @@ def _rows(
         if on_progress:
             on_progress(number, len(scans))
         name = shown(scan.patient)
-        report = lesions_of(scan, masks, name, splitting)
+        report = lesions_of(scan, masks, f"{name}-{scan.scan}" if scan.scan else name, splitting)
         liver = report.liver
         rows += [_row(replace(scan, liver=liver), seen, manifest.absolute().parent) for seen in report.seen]
         total.seen += report.seen
         total.notes += [f"{name}: {note}" for note in report.notes]
         total.problems += report.problems
+    if any(scan.split for scan in scans):
+        splits = {scan.patient: scan.split for scan in scans}
+        for row in rows:
+            row["split"] = splits[row["patient"]]
     if on_progress:
         on_progress(len(scans), len(scans))
     return rows, total
@@ -197,7 +201,7 @@ def _sheets(shape: Layout, root: Path) -> list[Path]:
 def _row(scan: Found, seen: Seen, folder: Path) -> dict[str, str]:
     return {
         "patient": scan.patient,
-        "lesion": f"{scan.patient}-{seen.lesion}" if seen.lesion else scan.patient,
+        "lesion": f"{scan.stem}-{seen.lesion}" if seen.lesion else scan.stem,
         "segmentation": seen.segmentation,
         "image": _relative(scan.image, folder),
         "mask": _relative(seen.mask, folder),
