@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from hgpscale import cli_cube, cli_learn
+from hgpscale import cli_cube, cli_deep, cli_learn
 from hgpscale._version import __version__
 from hgpscale.cli_options import BreakLock, Cluster, Cube, Device, Quiet, Scheduler, Workers
 from hgpscale.engine.deadline import DEADLINE
@@ -376,6 +376,7 @@ def run_report(
 
 cli_cube.add_commands(app)
 cli_learn.add_commands(app)
+cli_deep.add_commands(app)
 
 
 def main() -> None:

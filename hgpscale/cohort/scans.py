@@ -104,7 +104,8 @@ def lesions_of(scan: Found, masks: Path, name: str, splitting: Splitting) -> Sca
 
 
 def _left_out(scan: Found, path: Path, error: HgpscaleError | OSError) -> LeftOut:
-    reason = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+    # A missing file is both kinds, and says so itself.
+    reason = str(error) if isinstance(error, HgpscaleError) else f"cannot be read: {error.strerror or error}"
     return LeftOut(scan.patient, str(path), reason)
 
 
