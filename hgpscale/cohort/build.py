@@ -125,7 +125,7 @@ def build_cohort(
             raise
         raise type(error)(veil.text(str(error))) from None
     if force:
-        remove_label_maps(masks, {row.mask for row in cohort.rows})
+        remove_label_maps(masks, {path for row in cohort.rows for path in (row.mask, row.liver) if path is not None})
     raters = raters_table((seen.segmentation, seen.matched) for seen in built.seen)
     return BuiltCohort(cohort, tuple(raters), tuple(notes), tuple(problems))
 
@@ -147,8 +147,8 @@ def _rows(
             on_progress(number, len(scans))
         name = shown(scan.patient)
         report = lesions_of(scan, masks, f"{name}-{scan.scan}" if scan.scan else name, splitting)
-        liver = report.liver
-        rows += [_row(replace(scan, liver=liver), seen, manifest.absolute().parent) for seen in report.seen]
+        used = replace(scan, liver=report.liver, liver_roi=scan.liver_roi if report.liver == scan.liver else "")
+        rows += [_row(used, seen, manifest.absolute().parent) for seen in report.seen]
         total.seen += report.seen
         total.notes += [f"{name}: {note}" for note in report.notes]
         total.problems += report.problems

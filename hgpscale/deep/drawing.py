@@ -88,20 +88,19 @@ def overlay(regions: Sequence[tuple[str, Volume]], size: Index) -> tuple[NDArray
 
     """
     whole = np.zeros(size, np.uint8 if len(regions) < 256 else np.uint16)
-    notes = []
+    boxes = [whole[tuple(slice(a, b) for a, b in zip(*region.box, strict=True))] for _, region in regions]
     sizes = [int(np.count_nonzero(region.array)) for _, region in regions]
+    notes = []
     for at in sorted(range(len(regions)), key=lambda at: -sizes[at]):
-        name, region = regions[at]
-        box = whole[tuple(slice(a, b) for a, b in zip(*region.box, strict=True))]
+        (name, region), box = regions[at], boxes[at]
         values, counts = np.unique(box[region.array], return_counts=True)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
             if value:
                 notes.append(f"lesions {regions[value - 1][0]} and {name} share {count} voxels: {name} has them")
         box[region.array] = at + 1
-    left = set(np.unique(whole).tolist())
-    covered = [name for at, (name, _) in enumerate(regions) if at + 1 not in left]
-    if covered:
-        raise MaskError(f"lesion {covered[0]}: other lesions cover it whole; is it there twice?")
+    for number, ((name, _), box) in enumerate(zip(regions, boxes, strict=True), start=1):
+        if not (box == number).any():
+            raise MaskError(f"lesion {name}: other lesions cover it whole; is it there twice?")
     return whole, tuple(notes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ class _DataSet:
     channel: int
     ending: str
     files: Mapping[str, tuple[str, str]]
-    """Image and label of each case, where they are listed one by one; empty: they are where folders say."""
+    """Image and label of each case that is listed, variables of the environment in them; others are in folders."""
     problems: tuple[str, ...] = ()
 
 
@@ -156,11 +157,11 @@ def _image_name(case: str, dataset: _DataSet) -> str:
 
 def _cases(root: Path, dataset: _DataSet) -> list[_Case]:
     """Return every case that has an image or a label, in order of sets and names; no file need be there."""
-    found = [_Case(case, "train", root / image, root / label) for case, (image, label) in sorted(dataset.files.items())]
-    listed = {case.name for case in found}
+    listed = {case: [root / os.path.expandvars(file) for file in files] for case, files in dataset.files.items()}
+    found = [_Case(case, "train", *files) for case, files in sorted(listed.items())]
     for images, labels, split in _SETS:
         suffix = _image_name("", dataset)
-        names = {*_by_case(root / images, suffix), *_by_case(root / labels, dataset.ending)} - listed
+        names = {*_by_case(root / images, suffix), *_by_case(root / labels, dataset.ending)} - set(listed)
         for name in sorted(names):
             image, label = root / images / _image_name(name, dataset), root / labels / f"{name}{dataset.ending}"
             found.append(_Case(name, split, image, label))

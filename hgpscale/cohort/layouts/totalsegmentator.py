@@ -13,7 +13,7 @@ from hgpscale.cohort.headers import is_known
 from hgpscale.cohort.layouts.dicom import series_below
 from hgpscale.cohort.layouts.found import Found, Layout, LeftOut, Options, Outline, folders_of, one_of
 
-LESIONS = ("liver_lesions", "liver_lesion", "liver_tumor", "liver_tumour")
+LESIONS = ("liver_lesions", "liver_tumor")
 """Classes of the tasks liver_lesions and liver_vessels."""
 _LIVER = "liver"
 _ENDINGS = (".nii.gz", ".nii")
@@ -46,7 +46,7 @@ def _find(root: Path, options: Options) -> Iterator[Found | LeftOut]:
         )
         if not outlines:
             reason = (
-                f"no lesion of TotalSegmentator: expected {LESIONS[0]} (task liver_lesions) or {LESIONS[2]} "
+                f"no lesion of TotalSegmentator: expected {LESIONS[0]} (task liver_lesions) or {LESIONS[1]} "
                 "(task liver_vessels), a file of that name or a class of a multilabel file"
             )
             yield LeftOut(folder.name, str(folder), reason)

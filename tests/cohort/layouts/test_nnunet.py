@@ -185,6 +185,11 @@ def test_cases_of_one_patient_stay_one_patient(tmp_path: Path) -> None:
     built = build_cohort("nnunet", root, tmp_path / "cohort.csv")
     assert built.cohort.lesions == ("P1-1-1", "P1-1-2", "P1-2-1", "P-1/2-1", "P-1/2-2")
     assert built.cohort.columns["patient"].tolist() == ["P1", "P1", "P1", "P-1/2", "P-1/2"]
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "key").chmod(0o600)
+    hidden = build_cohort("nnunet", root, tmp_path / "hidden.csv", keyfile=tmp_path / "key").cohort
+    assert [lesion[18:] for lesion in hidden.lesions] == ["-1-1", "-1-2", "-2-1", "-1", "-2"]
+    assert len(set(hidden.columns["patient"])) == 2
     (root / "cases.csv").write_text("name;id\nx;y\n")  # of another program
     again = build_cohort("nnunet", root, tmp_path / "cohort.csv", force=True)
     assert again.cohort.lesions[0] == "crlm_001-1"

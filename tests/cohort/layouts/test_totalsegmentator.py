@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from hgpscale.cohort import build_cohort, check_cohort, open_image, read_outlines
+from hgpscale.cohort import Splitting, build_cohort, check_cohort, open_image, read_mask, read_outlines
 from hgpscale.cohort.layouts import LAYOUTS, Found, LeftOut, Options
 from hgpscale.cohort.layouts.totalsegmentator import label_table
 from hgpscale.settings import Settings
+from hgpscale.volume import Volume
 
 
 def find(root: Path, image: str = "") -> tuple[list[Found], list[LeftOut]]:
@@ -43,6 +44,35 @@ def test_an_empty_output_is_told(tmp_path: Path) -> None:
     archives.nifti(root / "s03" / "out" / "liver_lesions.nii.gz", archives.mask())
     built = build_cohort("totalsegmentator", root, tmp_path / "cohort.csv")
     assert built.notes == ("s03: liver_lesions.nii.gz: no lesion in it",)
+
+
+def flip(path: Path) -> None:
+    """Write a mask with the same voxels in space, its rows stored the other way round."""
+    sitk.WriteImage(sitk.Flip(sitk.ReadImage(str(path)), (False, True, True)), str(path))
+
+
+def test_masks_whose_axes_run_the_other_way_are_laid_onto_the_image_s_grid(tmp_path: Path) -> None:
+    root = archives.totalsegmentator(tmp_path / "ts")
+    for name in ("liver", "liver_lesions"):
+        flip(root / "s03" / "out" / f"{name}.nii.gz")
+    flip(root / "s02" / "seg.nii.gz")  # SimpleITK writes no extension: the label table is gone
+    archives.name_classes(root / "s02" / "seg.nii.gz", {"spleen": 1, "liver": 5, "liver_tumor": 7})
+    built = build_cohort("totalsegmentator", root, tmp_path / "cohort.csv")
+    assert [problem.patient for problem in built.problems] == ["s04"]
+    assert check_cohort(built.cohort, Settings()) == []
+    rows = {row.patient: row for row in built.cohort.rows}
+    for patient, place in {"s02": archives.C, "s03": archives.A}.items():
+        row, grid = rows[patient], open_image(rows[patient].image).geometry
+        assert (row.mask.name, row.label) == (f"{patient}.nrrd", 1)
+        np.testing.assert_array_equal(read_mask(row.mask)[0].array, archives.mask(place))
+        assert row.liver is not None
+        organ = read_outlines(row.liver, grid).organ(row.liver_roi)
+        assert (row.liver.name, organ.geometry, organ.start) == (f"{patient}.liver.nrrd", grid, (0, 0, 0))
+        # In the multilabel file the lesion's one voxel is not the liver's.
+        assert int(organ.array.sum()) == 6 * 11 * 11 - (patient == "s02")
+    again = build_cohort("totalsegmentator", root, tmp_path / "cohort.csv", force=True)
+    assert len(list((tmp_path / "cohort_masks").iterdir())) == 5
+    assert check_cohort(again.cohort, Settings()) == []
 
 
 def test_what_cannot_be_told_apart_is_left_out(tmp_path: Path) -> None:
@@ -120,3 +150,27 @@ def test_real_outputs(tmp_path: Path, shared_data: Path) -> None:
     whole = sitk.GetArrayFromImage(sitk.ReadImage(str(files / "example_seg.nii.gz")))
     assert int(livers["ml"].array.sum()) == int((whole == 5).sum())
     assert int(livers["one"].array.sum()) == int(sitk.GetArrayFromImage(organ).sum())
+
+
+@pytest.mark.shared_data
+def test_real_outputs_of_a_dicom_series(tmp_path: Path, shared_data: Path) -> None:
+    files = shared_data / "liver" / "totalsegmentator" / "tests" / "reference_files"
+    root = tmp_path / "ts"
+    (root / "p").mkdir(parents=True)
+    shutil.copytree(files / "example_ct_dicom", root / "p" / "ct")
+    shutil.copy(files / "example_seg_dicom.nii.gz", root / "p" / "seg.nii.gz")
+    seg = sitk.ReadImage(str(files / "example_seg_dicom.nii.gz"))
+    # No lesions are in it: the spleen stands for one.
+    sitk.WriteImage(seg == 1, str(root / "p" / "liver_lesions.nii.gz"))
+    built = build_cohort("totalsegmentator", root, tmp_path / "cohort.csv", splitting=Splitting(min_volume=1000))
+    assert (built.problems, check_cohort(built.cohort, Settings())) == ((), [])
+    row = built.cohort.rows[0]
+    grid = open_image(row.image).geometry
+    assert row.liver is not None
+    organ = read_outlines(row.liver, grid).organ(row.liver_roi)
+    volume = Volume(np.zeros(grid.size, np.uint8), grid).to_sitk()
+    there = sitk.Resample(seg, volume, sitk.Transform(), sitk.sitkNearestNeighbor)
+    expected = sitk.GetArrayFromImage(there) == label_table(files / "example_seg_dicom.nii.gz")["liver"]
+    box = tuple(slice(a, b) for a, b in zip(*organ.box, strict=True))
+    np.testing.assert_array_equal(organ.array, expected[box])
+    assert int(organ.array.sum()) == int(expected.sum())
