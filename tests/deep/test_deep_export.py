@@ -268,6 +268,15 @@ def test_a_disk_that_refuses_stops_the_export(tmp_path: Path, monkeypatch: pytes
         export_dataset(path, tmp_path / "file", "nnunet")
 
 
+def test_equal_cohorts_give_equal_bytes(tmp_path: Path) -> None:
+    path = small(tmp_path / "in", ONE)
+    one, two = (export_dataset(path, tmp_path / name, "nndetection") for name in ("a", "b"))
+    assert len(files(one)) == 12
+    assert [(one.folder / name).read_bytes() for name in files(one)] == [
+        (two.folder / name).read_bytes() for name in files(two)
+    ]
+
+
 def test_names_of_cases() -> None:
     patients = ["CRLM-001", "Müller 1", "crlm-001", "患者", "CRLM-001", "M_2", "../x", "患"]
     names = case_names(patients)
