@@ -111,8 +111,9 @@ def build_cohort(
             if not rows:
                 why = [f"; {problem.file}: {problem.reason}" for problem in problems] + [f"; {note}" for note in notes]
                 raise ManifestError(f"{root}: no lesion found by layout {layout!r}{''.join(why[:1])}")
+            own = {"split"} & set(rows[0])  # from an archive that has it
             for sheet in sheets:
-                notes += join_labels(rows, sheet, shown=name)
+                notes += join_labels(rows, sheet.beside(own), shown=name)
             if veil:
                 for row in rows:
                     row["patient"], row["lesion"] = veil.name(row["patient"]), veil.name(row["lesion"])

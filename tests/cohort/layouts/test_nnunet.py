@@ -55,6 +55,19 @@ def test_a_test_set_without_labels_or_predictions_is_not_looked_at(tmp_path: Pat
     }  # fmt: skip
 
 
+def test_the_data_set_s_own_split_counts(tmp_path: Path) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("patient,split,grade\ncrlm_001,external,2\ncrlm_009,train,3\n")
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv", labels=labels)
+    assert built.cohort.columns["split"]["crlm_001-1"] == "train"
+    assert built.cohort.columns["grade"]["crlm_009-2"] == 3
+    assert f"{labels}: left out, as the manifest has its own: split" in built.notes
+    (root / "imagesTs" / "crlm_009_0000.nii.gz").unlink()
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv", labels=labels, force=True)
+    assert built.cohort.columns["split"]["crlm_001-1"] == "external"
+
+
 def test_folders_of_predictions_by_pattern(tmp_path: Path) -> None:
     root = archives.nnunet(tmp_path / "root")
     results = tmp_path / "nnUNet_results" / "Dataset101_HGP" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
