@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from hgpscale import cli_cube, cli_learn
+from hgpscale import cli_cube, cli_deep, cli_learn
 from hgpscale._version import __version__
 from hgpscale.cli_options import BreakLock, Cluster, Cube, Device, Quiet, Scheduler, Workers
 from hgpscale.engine.deadline import DEADLINE
@@ -147,7 +147,8 @@ def doctor(
 
 @app.command(
     epilog="Example: [bold]hgpscale cohort worc CRLM -o cohort.csv[/bold] or [bold]hgpscale cohort folder data "
-    "-o cohort.csv --image ct.nii.gz --mask 'seg_{lesion}_{rater}.nii.gz'[/bold]"
+    "-o cohort.csv --image ct.nii.gz --mask 'seg_{lesion}_{rater}.nii.gz'[/bold] or [bold]hgpscale cohort nnunet "
+    "Dataset101_HGP -o cohort.csv --mask predictions[/bold]"
 )
 def cohort(
     layout: Annotated[str, typer.Argument(metavar="LAYOUT", help="How the archive is laid out.", show_default=False)],
@@ -162,9 +163,13 @@ def cohort(
             show_default=False,
         ),
     ],
-    image: Annotated[str, typer.Option(metavar="GLOB", help="folder: the image of a patient.")] = "",
+    image: Annotated[str, typer.Option(metavar="GLOB", help="folder, totalsegmentator: the image of a patient.")] = "",
     mask: Annotated[
-        str, typer.Option(metavar="GLOB", help="folder: the masks; {lesion} and {rater} stand for what names them.")
+        str,
+        typer.Option(
+            metavar="GLOB",
+            help="folder: the masks; {lesion} and {rater} stand for what names them. nnunet: folders of predictions.",
+        ),
     ] = "",
     liver: Annotated[str, typer.Option(metavar="GLOB", help="folder: the mask of the liver.")] = "",
     split: Annotated[bool, typer.Option("--split", help="folder: a mask may hold several lesions.")] = False,
@@ -201,6 +206,10 @@ def cohort(
     msd: Medical Segmentation Decathlon, Task03_Liver or Task08_HepaticVessel
 
     lits: LiTS 2017, volume-N.nii and segmentation-N.nii
+
+    nnunet: nnU-Net's raw data set with dataset.json, and predictions
+
+    totalsegmentator: one folder a patient, a CT and TotalSegmentator's output
 
     Patients that cannot be used are listed, the others are written, and the
     exit status is 1.
@@ -367,6 +376,7 @@ def run_report(
 
 cli_cube.add_commands(app)
 cli_learn.add_commands(app)
+cli_deep.add_commands(app)
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
 Each leaf is also the builtin exception that a caller would catch without knowing hgpscale. A message is one
 line that names the file or lesion, what was expected, what was found and what to do.
 
-`ManifestError`, `SettingsError`, `CubeError`, `LearnError`, `ReportError` and `LogError` stop a run before any work
-(exit status 2). `CubeWriteError` and `EngineError` (exit status 2 too) can also come in mid-run: what had arrived is
-kept, as far as it can be written. The others are about one lesion: a run turns them into a `Failure` and goes on (exit
-status 1).
+`ManifestError`, `SettingsError`, `CubeError`, `LearnError`, `DeepError`, `ReportError` and `LogError` stop a run before
+any work (exit status 2). `CubeWriteError` and `EngineError` (exit status 2 too) can also come in mid-run: what had
+arrived is kept, as far as it can be written. The others are about one lesion: a run turns them into a `Failure` and
+goes on (exit status 1).
 """
 
 from __future__ import annotations
@@ -55,6 +55,12 @@ class LearnError(HgpscaleError, ValueError):
     """Data or options that no model can be made or judged of."""
 
     stage = "learn"
+
+
+class DeepError(HgpscaleError, ValueError):
+    """A cohort or options that no data set for networks can be made of, or a place that it cannot be written to."""
+
+    stage = "deep"
 
 
 class ReportError(HgpscaleError, ValueError):

@@ -114,6 +114,9 @@ def test_every_command_exists_with_its_options(page: str, line: str) -> None:
         assert words[0] in {option for parameter in group.params for option in parameter.opts} | {"--help", "-h"}
         return
     command = group.commands[words[0]]  # type: ignore[attr-defined]
+    if hasattr(command, "commands") and len(words) > 1:  # deep: one of its own
+        words = words[1:]
+        command = command.commands[words[0]]
     context = command.make_context(words[0], words[1:], resilient_parsing=True)
     assert context.args == []
     options = {option for parameter in command.params for option in parameter.opts}

@@ -111,8 +111,9 @@ def build_cohort(
             if not rows:
                 why = [f"; {problem.file}: {problem.reason}" for problem in problems] + [f"; {note}" for note in notes]
                 raise ManifestError(f"{root}: no lesion found by layout {layout!r}{''.join(why[:1])}")
+            own = {"split"} & set(rows[0])  # from an archive that has it
             for sheet in sheets:
-                notes += join_labels(rows, sheet, shown=name)
+                notes += join_labels(rows, sheet.beside(own), shown=name)
             if veil:
                 for row in rows:
                     row["patient"], row["lesion"] = veil.name(row["patient"]), veil.name(row["lesion"])
@@ -125,7 +126,7 @@ def build_cohort(
             raise
         raise type(error)(veil.text(str(error))) from None
     if force:
-        remove_label_maps(masks, {row.mask for row in cohort.rows})
+        remove_label_maps(masks, {path for row in cohort.rows for path in (row.mask, row.liver) if path is not None})
     raters = raters_table((seen.segmentation, seen.matched) for seen in built.seen)
     return BuiltCohort(cohort, tuple(raters), tuple(notes), tuple(problems))
 
@@ -146,12 +147,16 @@ def _rows(
         if on_progress:
             on_progress(number, len(scans))
         name = shown(scan.patient)
-        report = lesions_of(scan, masks, name, splitting)
-        liver = report.liver
-        rows += [_row(replace(scan, liver=liver), seen, manifest.absolute().parent) for seen in report.seen]
+        report = lesions_of(scan, masks, f"{name}-{scan.scan}" if scan.scan else name, splitting)
+        used = replace(scan, liver=report.liver, liver_roi=scan.liver_roi if report.liver == scan.liver else "")
+        rows += [_row(used, seen, manifest.absolute().parent) for seen in report.seen]
         total.seen += report.seen
         total.notes += [f"{name}: {note}" for note in report.notes]
         total.problems += report.problems
+    if any(scan.split for scan in scans):
+        splits = {scan.patient: scan.split for scan in scans}
+        for row in rows:
+            row["split"] = splits[row["patient"]]
     if on_progress:
         on_progress(len(scans), len(scans))
     return rows, total
@@ -197,7 +202,7 @@ def _sheets(shape: Layout, root: Path) -> list[Path]:
 def _row(scan: Found, seen: Seen, folder: Path) -> dict[str, str]:
     return {
         "patient": scan.patient,
-        "lesion": f"{scan.patient}-{seen.lesion}" if seen.lesion else scan.patient,
+        "lesion": f"{scan.stem}-{seen.lesion}" if seen.lesion else scan.stem,
         "segmentation": seen.segmentation,
         "image": _relative(scan.image, folder),
         "mask": _relative(seen.mask, folder),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -56,10 +56,19 @@ class LabelTable:
     def without(self, tells: Callable[[str], bool]) -> LabelTable:
         """Return the table without columns that have a cell that tells who a person is."""
         told = {name for cells in self.cells.values() for name, cell in cells.items() if tells(cell)}
-        cells = {key: {name: cell for name, cell in row.items() if name not in told} for key, row in self.cells.items()}
         dropped = (*self.dropped, *(name for name in self.columns if name in told))
-        columns = tuple(name for name in self.columns if name not in told)
-        return replace(self, columns=columns, cells=cells, dropped=dropped)
+        return replace(self._less(told), dropped=dropped)
+
+    def beside(self, own: Collection[str]) -> LabelTable:
+        """Return the table without columns that the manifest has itself."""
+        taken = (*self.taken, *(name for name in self.columns if name in own))
+        return replace(self._less(own), taken=taken)
+
+    def _less(self, names: Collection[str]) -> LabelTable:
+        cells = {
+            key: {name: cell for name, cell in row.items() if name not in names} for key, row in self.cells.items()
+        }
+        return replace(self, columns=tuple(name for name in self.columns if name not in names), cells=cells)
 
 
 def read_label_table(

@@ -13,6 +13,7 @@ from hgpscale.cohort.images import is_dicom_image, open_image, open_voxel_file
 from hgpscale.cohort.layouts import Found, LeftOut, Outline
 from hgpscale.cohort.match import check_named, match_parts
 from hgpscale.cohort.outlines import read_outlines
+from hgpscale.cohort.place import onto
 from hgpscale.cohort.split import Part, part_of, split_region
 from hgpscale.errors import HgpscaleError, ImageError
 from hgpscale.volume import Geometry, Volume, geometry_differences
@@ -93,8 +94,7 @@ def lesions_of(scan: Found, masks: Path, name: str, splitting: Splitting) -> Sca
         return report
     if scan.liver is not None:
         try:
-            _check_liver(scan.liver, image)
-            report.liver = scan.liver
+            report.liver = _liver(scan, image, masks / f"{name}.liver.nrrd")
         except (HgpscaleError, OSError) as error:
             report.problems.append(_left_out(scan, scan.liver, error))
     named = [outline for outline in scan.outlines if outline.lesion is not None]
@@ -104,18 +104,39 @@ def lesions_of(scan: Found, masks: Path, name: str, splitting: Splitting) -> Sca
 
 
 def _left_out(scan: Found, path: Path, error: HgpscaleError | OSError) -> LeftOut:
-    reason = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+    # A missing file is both kinds, and says so itself.
+    reason = str(error) if isinstance(error, HgpscaleError) else f"cannot be read: {error.strerror or error}"
     return LeftOut(scan.patient, str(path), reason)
 
 
-def _check_liver(path: Path, image: Geometry) -> None:
+def _liver(scan: Found, image: Geometry, copy: Path) -> Path:
+    """Return the liver's mask: the file itself, or a copy that is laid onto the image's grid."""
+    path = scan.liver
+    assert path is not None, "the caller has looked"
     if not path.exists():
         raise ImageError(f"{path}: the liver's mask is missing: the lesions are listed without liver")
-    if not is_dicom_image(path):  # a layout has read the header of a SEG object
-        try:
-            _require_grid(path, image, open_voxel_file(path, several=True).geometry)
-        except ImageError as error:
-            raise ImageError(f"{error}: the lesions are listed without liver") from error
+    if is_dicom_image(path):  # a layout has read the header of a SEG object
+        return path
+    try:
+        grid = open_voxel_file(path, several=True).geometry
+        if not _is_turned(grid, image):
+            _require_grid(path, image, grid)
+            return path
+        organ = onto(read_outlines(path, image, hashed=False).organ(scan.liver_roi), image)
+        if not organ.array.any():
+            raise ImageError(f"{path}: the liver's mask is empty")
+    except ImageError as error:
+        raise ImageError(f"{error}: the lesions are listed without liver") from error
+    write_label_map(copy, {1: part_of(organ)})
+    return copy
+
+
+def _is_turned(mask: Geometry, image: Geometry) -> bool:
+    """Whether a mask's grid is the image's with other axes or directions, as where NIfTI was made of DICOM."""
+    if not geometry_differences(image, mask, _TOLERANCE):
+        return False
+    extent = onto(Volume(np.broadcast_to(np.False_, mask.size), mask), image)
+    return extent.geometry is image and extent.array.shape == image.size
 
 
 def _require_grid(path: Path, image: Geometry, mask: Geometry) -> None:
@@ -166,7 +187,7 @@ def _add_split(
     whole: dict[str, Outline | None] = {}  # the outline of a rater that can be used as it is
     for outline in outlines:
         try:
-            region, alone = _region(outline, image, empty=True)
+            region, alone = _region(outline, image, split=True)
         except (HgpscaleError, OSError) as error:
             report.problems.append(_left_out(scan, outline.mask, error))
             continue
@@ -198,15 +219,21 @@ def _add_split(
     report.seen.sort(key=lambda seen: (int(seen.lesion) if seen.lesion.isdecimal() else 0, seen.segmentation))
 
 
-def _region(outline: Outline, image: Geometry, *, empty: bool = False) -> tuple[Volume, bool]:
-    """Return an outline's boolean box, and whether the manifest can name just these voxels."""
+def _region(outline: Outline, image: Geometry, *, split: bool = False) -> tuple[Volume, bool]:
+    """Return an outline's boolean box, and whether the manifest can name just these voxels.
+
+    One that is to be split may be empty, and is laid onto the image's grid where its own is that one turned.
+    """
     labels, value = read_outlines(outline.mask, image, hashed=False).region(outline.roi, outline.label)
+    turned = split and _is_turned(labels.geometry, image)
+    if turned:
+        labels = onto(labels, image)
     _require_grid(outline.mask, image, labels.geometry)
     array = labels.array != 0 if value is None else labels.array == value
-    if not array.any() and not empty:
+    if not array.any() and not split:
         raise ImageError(f"{outline.mask}: the region is empty")
     alone = value is not None or np.unique(labels.array[array]).size == 1
-    return Volume(array, labels.geometry, labels.start), alone
+    return Volume(array, labels.geometry, labels.start), alone and not turned
 
 
 def write_label_map(path: Path, parts: Mapping[int, Part]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,69 @@ def folder(root: Path) -> Path:
     return root
 
 
-TREES = {"folder": folder, "worc": worc, "tcia-crlm": tcia_crlm, "hcc-tace": hcc_tace, "msd": msd, "lits": lits}
+def nnunet(root: Path) -> Path:
+    liver = mask((slice(0, 6), slice(0, 11), slice(0, 11)))
+    for number, places in {1: (B, A), 2: (C,)}.items():
+        nifti(root / "imagesTr" / f"crlm_{number:03d}_0000.nii.gz", ct())
+        nifti(root / "labelsTr" / f"crlm_{number:03d}.nii.gz", mask(*places, value=2, of=liver))
+    nifti(root / "imagesTs" / "crlm_009_0000.nii.gz", ct())
+    for number, places in {1: (A,), 9: (B, C)}.items():
+        nifti(root / "predictions" / f"crlm_{number:03d}.nii.gz", mask(*places, value=2, of=liver))
+    write_dataset(root)
+    (root / "predictions" / "plans.json").write_text("{}")
+    return root
+
+
+def write_dataset(root: Path, **changed: Any) -> None:
+    content = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "liver": 1, "tumour": 2},
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+    }
+    (root / "dataset.json").write_text(json.dumps(content | changed))
+
+
+def totalsegmentator(root: Path) -> Path:
+    liver = mask((slice(0, 6), slice(0, 11), slice(0, 11)))
+    nifti(root / "s01" / "ct.nii.gz", ct())
+    for name, array in {"liver": liver, "liver_lesions": mask(A, B), "spleen": mask(C)}.items():
+        nifti(root / "s01" / "segmentations" / f"{name}.nii.gz", array)
+    # As with --ml: one file, the names of its classes behind the header.
+    nifti(root / "s02" / "scan.nii.gz", ct())
+    path = nifti(root / "s02" / "seg.nii.gz", mask(C, value=7, of=5 * liver))
+    name_classes(path, {"spleen": 1, "liver": 5, "liver_tumor": 7})
+    write_series(root / "s03" / "dicom", ct(), SPACING)
+    for name, array in {"liver": liver, "liver_lesions": mask(A)}.items():
+        nifti(root / "s03" / "out" / f"{name}.nii.gz", array)
+    nifti(root / "s04" / "ct.nii.gz", ct())
+    nifti(root / "s04" / "segmentations" / "liver.nii.gz", liver)
+    return root
+
+
+def name_classes(path: Path, values: dict[str, int]) -> None:
+    """Write a NIfTI file anew with the extension that TotalSegmentator adds, a table of labels in XML."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    labels = "".join(
+        f'<Label Key="{value}" Red="0.0" Green="1.0" Blue="0.0" Alpha="1"><![CDATA[{name}]]></Label>\n'
+        for name, value in values.items()
+    )
+    text = f'<?xml version="1.0" encoding="UTF-8"?> <CaretExtension><LabelTable>\n{labels}</LabelTable>'.encode()
+    extension = struct.pack("<2i", len(text) + 8 + -len(text) % 16 + 8, 0) + text + bytes(-len(text) % 16 + 8)
+    content[348] = 1
+    struct.pack_into("<f", content, 108, 352 + len(extension))
+    path.write_bytes(gzip.compress(bytes(content[:352]) + extension + bytes(content[352:])))
+
+
+TREES = {
+    "folder": folder,
+    "worc": worc,
+    "tcia-crlm": tcia_crlm,
+    "hcc-tace": hcc_tace,
+    "msd": msd,
+    "lits": lits,
+    "nnunet": nnunet,
+    "totalsegmentator": totalsegmentator,
+}
 FOLDER = ("ct.nii.gz", "seg_{lesion}_{rater}.nii.gz", "liver.nii.gz")
 """What the layout `folder` is told of its tree: image, masks, liver."""

@@ -61,7 +61,7 @@ def test_nothing_printed_shows_an_id_under_pseudonyms(tmp_path: Path, layout: st
     root = archives.TREES[layout](tmp_path / "root")
     cohort(layout, root)
     ids = {row.patient for row in read_manifest(tmp_path / "cohort.csv").rows}
-    ids |= {path.name for path in root.iterdir() if path.is_dir() and layout not in ("msd", "lits")}
+    ids |= {path.name for path in root.iterdir() if path.is_dir() and layout not in ("msd", "lits", "nnunet")}
     ids |= {"LiTS-010", "LiTS-011", "CRLM-009", "volume-11", "segmentation-10"}
     images = sorted(path for path in root.rglob("*.nii*") if "seg" not in path.name and "labels" not in str(path))
     for path in [*images[:1], *sorted(root.rglob("*RAD.nii.gz"))[-1:], *sorted(root.rglob("1-1.dcm"))[1:]]:

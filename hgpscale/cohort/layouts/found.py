@@ -39,7 +39,8 @@ class Found:
     """One scan of one patient: an image, outlines of lesions and perhaps a liver.
 
     `patient` is the name that the archive's folders or files give, never one from a header. `image` is a file, or
-    the folder of a DICOM series. `liver_roi` is as of `Outlines.organ`.
+    the folder of a DICOM series. `liver_roi` is as of `Outlines.organ`. `scan` tells it from the patient's other scans,
+    '' where there is one. `split` is the manifest's column; '' where the archive does not say.
     """
 
     patient: str
@@ -47,6 +48,13 @@ class Found:
     outlines: tuple[Outline, ...]
     liver: Path | None = None
     liver_roi: str = ""
+    scan: str = ""
+    split: str = ""
+
+    @property
+    def stem(self) -> str:
+        """What ids of lesions and names of label maps begin with."""
+        return f"{self.patient}-{self.scan}" if self.scan else self.patient
 
 
 @dataclass(frozen=True)
@@ -60,12 +68,13 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Options:
-    """What the `folder` layout is told; the others know their archive.
+    """What the `folder` layout is told; the others know their archive, but for where tools' own files are.
 
     Attributes
     ----------
     image, mask, liver
-        Globs within a patient's folder; `mask` may hold ``{lesion}`` and ``{rater}``.
+        Globs within a patient's folder; `mask` may hold ``{lesion}`` and ``{rater}``. Of `totalsegmentator` only
+        `image`, where it is not clear; of `nnunet` only `mask`: the folders of predictions.
     split
         Whether a mask may hold several lesions.
 

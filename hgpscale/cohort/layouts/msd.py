@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hgpscale.cohort.layouts.found import Found, Layout, LeftOut, Options, Outline
+from hgpscale.cohort.layouts.names import LIVER, TUMOUR, tumour_of
 from hgpscale.errors import ManifestError
-
-_TUMOUR = ("cancer", "tumour", "tumor")
 
 
 def _find(root: Path, options: Options) -> Iterator[Found | LeftOut]:
@@ -23,12 +22,12 @@ def _find(root: Path, options: Options) -> Iterator[Found | LeftOut]:
             f"{path}: expected a task's dataset.json with 'labels' and 'training' ({type(error).__name__}: {error}); "
             "give the folder of the task, such as Task03_Liver"
         ) from error
-    tumour = next((names[name] for name in _TUMOUR if name in names), None)
+    tumour = tumour_of(names)
     if tumour is None:
-        raise ManifestError(f"{path}: expected a label named {' or '.join(_TUMOUR)}, found {', '.join(names)}")
+        raise ManifestError(f"{path}: expected a label named {' or '.join(TUMOUR)}, found {', '.join(names)}")
     for image, mask in sorted(cases):
         # Task08 has no liver: its other label is the vessels.
-        liver = mask if "liver" in names else None
+        liver = mask if LIVER in names else None
         yield Found(mask.name.partition(".")[0], image, (Outline(mask, label=tumour),), liver)
 
 

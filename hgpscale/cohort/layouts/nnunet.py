@@ -1,0 +1,213 @@
+"""nnU-Net, version 2: a raw data set with dataset.json, and predictions of its scans."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hgpscale.cohort.layouts.folder import mask_pattern
+from hgpscale.cohort.layouts.found import Found, Layout, LeftOut, Options, Outline
+from hgpscale.cohort.layouts.names import LIVER, TUMOUR, tumour_of
+from hgpscale.errors import ManifestError
+
+RATER = "nnunet"
+"""Segmentation of predictions, where --mask does not name it."""
+CASES = "cases.csv"
+"""A table that says by its columns `case` and `patient` of whom a case is."""
+_PREDICTIONS = "predictions"
+_SETS = (("imagesTr", "labelsTr", "train"), ("imagesTs", "labelsTs", "external"))
+"""Folders of images and of labels, and what `split` they are; labels of the second are there in some data sets."""
+
+
+@dataclass(frozen=True)
+class _DataSet:
+    """What dataset.json says: the tumours' value, the liver's ('' for all that is not 0; None: no liver)."""
+
+    tumour: int
+    liver: str | None
+    channel: int
+    ending: str
+    files: Mapping[str, tuple[str, str]]
+    """Image and label of each case that is listed, variables of the environment in them; others are in folders."""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Case:
+    name: str
+    split: str
+    image: Path
+    label: Path
+
+
+def _find(root: Path, options: Options) -> Iterator[Found | LeftOut]:
+    path = root / "dataset.json"
+    dataset = _data_set(path)
+    yield from (LeftOut("", str(path), problem) for problem in dataset.problems)
+    predicted: dict[str, dict[str, Path]] = {}
+    for folder, rater in _predictions(root, options.mask):
+        for name, file in _by_case(folder, dataset.ending).items():
+            first = predicted.setdefault(name, {}).setdefault(rater, file)
+            if first != file:
+                reason = f"{first} is of the same case and rater: tell them apart by {{rater}} in --mask"
+                yield LeftOut(name, str(file), reason)
+    cases = _cases(root, dataset)
+    for name in sorted(set(predicted) - {case.name for case in cases}):
+        reason = f"no image of this prediction: expected {_image_name(name, dataset)} in imagesTr or imagesTs"
+        yield LeftOut(name, str(next(iter(predicted[name].values()))), reason)
+    found = []
+    for case in cases:
+        for item in _outlined(case, dataset, predicted.get(case.name, {}), root):
+            if isinstance(item, LeftOut):
+                yield item
+            else:
+                found.append(item)
+    yield from _of_patients(found, _patients(root / CASES))
+
+
+def _data_set(path: Path) -> _DataSet:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        names = {str(name).lower(): _values(value) for name, value in content["labels"].items()}
+        channels = {int(number): str(name) for number, name in content["channel_names"].items()}
+        ending = str(content["file_ending"])
+        listed = {
+            str(case): (files["images"], str(files["label"])) for case, files in content.get("dataset", {}).items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(
+            f"{path}: expected nnU-Net's dataset.json with 'labels' (name to value), 'channel_names' and 'file_ending' "
+            f"({type(error).__name__}: {error}); give the folder of a raw data set, such as Dataset101_Liver "
+            "(a Decathlon task is layout msd)"
+        ) from error
+    tumour = tumour_of(names)
+    if tumour is None or len(tumour) != 1:
+        raise ManifestError(
+            f"{path}: expected a label of one value named {' or '.join(TUMOUR)}, found {', '.join(names)}"
+        )
+    channel = _channel(path, channels)
+    liver, problems = _liver(names)
+    files = {case: (str(images[channel]), label) for case, (images, label) in listed.items() if channel < len(images)}
+    return _DataSet(tumour[0], liver, channel, ending, files, problems)
+
+
+def _values(value: Any) -> tuple[int, ...]:
+    """Return a label's values: a region that is trained on as one has several."""
+    return tuple(map(int, value)) if isinstance(value, list) else (int(value),)
+
+
+def _channel(path: Path, channels: Mapping[int, str]) -> int:
+    """Return the number of the CT among the images of a case."""
+    ct = [number for number, name in channels.items() if name.upper() == "CT"] or list(channels)
+    if len(ct) != 1:
+        raise ManifestError(f"{path}: expected one channel named CT, found {', '.join(channels.values()) or 'none'}")
+    return ct[0]
+
+
+def _liver(labels: Mapping[str, tuple[int, ...]]) -> tuple[str | None, tuple[str, ...]]:
+    """Return what the manifest says of the liver's value, and what is to be told of it."""
+    if LIVER not in labels:
+        return None, ()
+    every = {value for values in labels.values() for value in values if value}
+    of_liver = {*labels[LIVER], *(tumour_of(labels) or ())}
+    if of_liver == every:
+        return "", ()
+    if len(labels[LIVER]) == 1:
+        return str(labels[LIVER][0]), ()
+    told = f"label liver is of values {', '.join(map(str, labels[LIVER]))}, expected one, or all that there are"
+    return None, (f"{told}: the lesions are listed without liver",)
+
+
+def _predictions(root: Path, pattern: str) -> list[tuple[Path, str]]:
+    """Return the folders of predictions and their raters; a pattern that finds none is an error."""
+    if not pattern:
+        return [(root / _PREDICTIONS, RATER)] if (root / _PREDICTIONS).is_dir() else []
+    pattern = pattern.rstrip("/")
+    names = mask_pattern(pattern)
+    if "lesion" in names.groupindex:
+        raise ManifestError(
+            f"--mask is {pattern!r}: nnU-Net's label maps hold several lesions; expected only {{rater}}"
+        )
+    # Not by `Path.glob`, which takes no absolute pattern: results of nnU-Net are elsewhere than its raw data.
+    paths = sorted(glob.glob(pattern.replace("{rater}", "*"), root_dir=root))  # noqa: PTH207
+    found = [(path, match) for path in paths if (match := names.fullmatch(path))]
+    folders = [(root / path, match.groupdict().get("rater", RATER)) for path, match in found if (root / path).is_dir()]
+    if not folders:
+        raise ManifestError(f"{root}: no folder of predictions matches --mask {pattern!r}; expected CASE.nii.gz in it")
+    return folders
+
+
+def _by_case(folder: Path, ending: str) -> dict[str, Path]:
+    """Return the files of a folder by name without its ending; none where there is no such folder."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {
+        file.name.removesuffix(ending): file for file in files if file.name.endswith(ending) and file.name[0] != "."
+    }
+
+
+def _image_name(case: str, dataset: _DataSet) -> str:
+    return f"{case}_{dataset.channel:04d}{dataset.ending}"
+
+
+def _cases(root: Path, dataset: _DataSet) -> list[_Case]:
+    """Return every case that has an image or a label, in order of sets and names; no file need be there."""
+    listed = {case: [root / os.path.expandvars(file) for file in files] for case, files in dataset.files.items()}
+    found = [_Case(case, "train", *files) for case, files in sorted(listed.items())]
+    for images, labels, split in _SETS:
+        suffix = _image_name("", dataset)
+        names = {*_by_case(root / images, suffix), *_by_case(root / labels, dataset.ending)} - set(listed)
+        for name in sorted(names):
+            image, label = root / images / _image_name(name, dataset), root / labels / f"{name}{dataset.ending}"
+            found.append(_Case(name, split, image, label))
+    return found
+
+
+def _outlined(case: _Case, dataset: _DataSet, predicted: Mapping[str, Path], root: Path) -> Iterator[Found | LeftOut]:
+    """Yield a case with its outlines, and what of it is missing."""
+    drawn = case.label.is_file()
+    if not case.image.is_file():
+        yield LeftOut(case.name, str(case.label), f"no image of this label: expected {_below(case.image, root)}")
+        return
+    if not drawn and (case.split == "train" or case.label.parent.is_dir()):
+        yield LeftOut(case.name, str(case.image), f"no label of this image: expected {_below(case.label, root)}")
+    outlines = [Outline(case.label, label=dataset.tumour)] if drawn else []
+    outlines += [Outline(file, rater, label=dataset.tumour) for rater, file in sorted(predicted.items())]
+    if outlines:
+        liver = None if dataset.liver is None else outlines[0].mask
+        yield Found(case.name, case.image, tuple(outlines), liver, dataset.liver or "", split=case.split)
+
+
+def _below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _patients(path: Path) -> dict[str, str]:
+    """Return the patient of each case, where the data set says so."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["case"]: row["patient"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        return {}  # another program's file of that name, or none: a case is a patient
+
+
+def _of_patients(found: Sequence[Found], patients: Mapping[str, str]) -> Iterator[Found]:
+    """Yield scans by the name of their patient, those of one numbered; `split` is given where both sets are there."""
+    scans: dict[str, list[Found]] = {}
+    for scan in found:
+        scans.setdefault(patients.get(scan.patient, scan.patient), []).append(scan)
+    both = len({scan.split for scan in found}) > 1
+    for patient, of_patient in scans.items():
+        for number, scan in enumerate(of_patient, start=1):
+            which = str(number) if len(of_patient) > 1 else ""
+            yield replace(scan, patient=patient, scan=which, split=scan.split if both else "")
+
+
+NNUNET = Layout(
+    "nnunet", "nnU-Net's raw data set with dataset.json; predictions of its scans in predictions or --mask", _find
+)

@@ -1,0 +1,79 @@
+"""Writes the files of a data set, each whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hgpscale.errors import DeepError
+from hgpscale.volume import Volume
+
+_PARTIAL = ".partial."
+_PIECE = 1 << 20
+
+
+def write_volume(path: Path, volume: Volume) -> None:
+    """Write voxels as ``.nii.gz`` in their own type, with their grid and nothing else in the header.
+
+    Raises
+    ------
+    DeepError
+        It cannot be written.
+
+    """
+    import SimpleITK as sitk
+    from isal import igzip
+
+    def write(partial: Path) -> None:
+        plain = partial.with_suffix("")
+        try:
+            sitk.WriteImage(volume.to_sitk(), str(plain))
+            # By isal: ITK's own zlib takes several times as long. Without a time, so that equal voxels are equal bytes.
+            with plain.open("rb") as voxels, partial.open("wb") as to, igzip.IGzipFile("", "wb", 3, to, 0) as packed:
+                shutil.copyfileobj(voxels, packed, _PIECE)
+        except RuntimeError as error:  # SimpleITK's only kind
+            raise OSError(f"SimpleITK cannot write {volume.array.dtype} voxels; is there room on the disk?") from error
+        finally:
+            plain.unlink(missing_ok=True)
+
+    _write(path, write)
+
+
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write JSON; errors as of `write_volume`."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    _write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a CSV table; errors as of `write_volume`."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([columns, *rows])
+    _write(path, lambda partial: partial.write_text(text.getvalue(), encoding="utf-8"))
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(f".{os.getpid()}{_PARTIAL}{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise DeepError(f"{path}: cannot be written: {why}; mend that, and run the same command again") from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process left half written below a folder: tools take hidden files for cases too."""
+    for path in folder.rglob(f".*{_PARTIAL}*"):
+        path.unlink()
