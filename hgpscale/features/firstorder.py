@@ -12,26 +12,18 @@ from numpy.typing import NDArray
 from hgpscale.features.region import Region
 from hgpscale.features.rows import Array, Ragged, row_starts
 from hgpscale.kernels.reduce import EPS
-from hgpscale.kernels.statistics import PERCENTILES
+from hgpscale.kernels.statistics import PERCENTILES, Statistics
 
 
 class Sums(NamedTuple):
-    """What the formulas need of one region's values; in the image's unit and its powers.
+    """What the formulas need of one region.
 
     Attributes
     ----------
     n_voxel, voxel_volume
         Number of voxels, and mm3 of one.
-    minimum, maximum, mean
-        Of the values.
-    absolute, second, third, fourth
-        Sums of the absolute deviation from the mean, and of its powers.
-    energy
-        Sum of squares of the shifted values.
-    robust
-        Mean absolute deviation of the values between the percentiles 10 and 90.
-    percentiles
-        Percentiles 10, 25, 50, 75 and 90, linear between ranks, float64, shape ``(5,)``.
+    statistics
+        Sums and percentiles of the values.
     probabilities
         Share of voxels at each grey level found, float64, shape ``(n_levels,)``.
 
@@ -39,24 +31,23 @@ class Sums(NamedTuple):
 
     n_voxel: int
     voxel_volume: float
-    minimum: float
-    maximum: float
-    mean: float
-    absolute: float
-    second: float
-    third: float
-    fourth: float
-    energy: float
-    robust: float
-    percentiles: Array
+    statistics: Statistics
     probabilities: Array
+
+    @property
+    def scalars(self) -> tuple[float, ...]:
+        """What is one number each, in the order of `_SCALARS`."""
+        return self.n_voxel, self.voxel_volume, *self.statistics[:-1]
+
+
+_SCALARS = ("n_voxel", "voxel_volume", *Statistics._fields[:-1])
 
 
 def sums_of(region: Region) -> Sums:
     """Sum over a region's values."""
     z, y, x = region.footprint.spacing
     n_voxel = region.footprint.n_voxel
-    return Sums(n_voxel, x * y * z, *region.statistics(), region.counts / n_voxel)
+    return Sums(n_voxel, x * y * z, region.statistics(), region.counts / n_voxel)
 
 
 @dataclass(eq=False)
@@ -68,7 +59,7 @@ class Intensities:
     first
         Each region's row, shape ``(n_region,)``.
     sums
-        float64, shape ``(n_region,)``, by their names in `Sums`.
+        float64, shape ``(n_region,)``, by their names in `Sums` and `Statistics`.
     percentiles
         By percentage, shape ``(n_region,)``.
     probabilities
@@ -84,11 +75,11 @@ class Intensities:
     @classmethod
     def of(cls, regions: Sequence[Sums]) -> Intensities:
         """Join the sums of several regions."""
-        scalars = np.array([region[:-2] for region in regions], dtype=np.float64).T
-        percentiles = np.stack([region.percentiles for region in regions], axis=1)
+        scalars = np.array([region.scalars for region in regions], dtype=np.float64).T
+        percentiles = np.stack([region.statistics.percentiles for region in regions], axis=1)
         return cls(
             row_starts([1] * len(regions)),
-            dict(zip(Sums._fields[:-2], scalars, strict=True)),
+            dict(zip(_SCALARS, scalars, strict=True)),
             dict(zip(PERCENTILES, percentiles, strict=True)),
             Ragged.of([(region.probabilities, region.probabilities[None]) for region in regions]),
         )
