@@ -15,6 +15,7 @@ from hgpscale.cohort.layouts import LAYOUTS, Found, Layout, LeftOut, Options
 from hgpscale.cohort.manifest import Cohort, read_manifest
 from hgpscale.cohort.pseudonym import Veil, read_key
 from hgpscale.cohort.scans import ScanReport, Seen, Splitting, lesions_of, raters_table, remove_label_maps
+from hgpscale.cohort.stems import MaskFiles
 from hgpscale.errors import ManifestError
 
 _REQUIRED = ("patient", "lesion", "image", "mask")
@@ -106,7 +107,7 @@ def build_cohort(
         if veil:
             sheets = [sheet.without(veil.tells) for sheet in sheets]
         with _unmade_on_failure(masks):
-            rows, built = _rows(found, path, masks, splitting or Splitting(), name, on_progress)
+            rows, built = _rows(found, path, MaskFiles(masks), splitting or Splitting(), name, on_progress)
             notes, problems = list(built.notes), list(built.problems)
             if not rows:
                 why = [f"; {problem.file}: {problem.reason}" for problem in problems] + [f"; {note}" for note in notes]
@@ -134,7 +135,7 @@ def build_cohort(
 def _rows(
     found: Sequence[Found | LeftOut],
     manifest: Path,
-    masks: Path,
+    masks: MaskFiles,
     splitting: Splitting,
     shown: Callable[[str], str],
     on_progress: Callable[[int, int], None] | None,

@@ -15,6 +15,7 @@ from hgpscale.cohort.match import check_named, match_parts
 from hgpscale.cohort.outlines import read_outlines
 from hgpscale.cohort.place import onto
 from hgpscale.cohort.split import Part, part_of, split_region
+from hgpscale.cohort.stems import MaskFiles
 from hgpscale.errors import HgpscaleError, ImageError
 from hgpscale.volume import Geometry, Volume, geometry_differences
 
@@ -67,7 +68,7 @@ class ScanReport:
     liver: Path | None = None
 
 
-def lesions_of(scan: Found, masks: Path, name: str, splitting: Splitting) -> ScanReport:
+def lesions_of(scan: Found, masks: MaskFiles, name: str, splitting: Splitting) -> ScanReport:
     """Return the lesions of a scan.
 
     Outlines that name their lesion keep it; where several raters have one, their overlap is checked. The others are
@@ -79,9 +80,9 @@ def lesions_of(scan: Found, masks: Path, name: str, splitting: Splitting) -> Sca
     scan
         What a layout found.
     masks
-        Folder for label maps; made when one is written.
+        Names label maps; their folder is made when one is written.
     name
-        The patient's name in theirs.
+        What their names begin with.
     splitting
         How masks are split.
 
@@ -94,7 +95,7 @@ def lesions_of(scan: Found, masks: Path, name: str, splitting: Splitting) -> Sca
         return report
     if scan.liver is not None:
         try:
-            report.liver = _liver(scan, image, masks / f"{name}.liver.nrrd")
+            report.liver = _liver(scan, image, masks, f"{name}.liver")
         except (HgpscaleError, OSError) as error:
             report.problems.append(_left_out(scan, scan.liver, error))
     named = [outline for outline in scan.outlines if outline.lesion is not None]
@@ -109,7 +110,7 @@ def _left_out(scan: Found, path: Path, error: HgpscaleError | OSError) -> LeftOu
     return LeftOut(scan.patient, str(path), reason)
 
 
-def _liver(scan: Found, image: Geometry, copy: Path) -> Path:
+def _liver(scan: Found, image: Geometry, masks: MaskFiles, name: str) -> Path:
     """Return the liver's mask: the file itself, or a copy that is laid onto the image's grid."""
     path = scan.liver
     assert path is not None, "the caller has looked"
@@ -127,6 +128,7 @@ def _liver(scan: Found, image: Geometry, copy: Path) -> Path:
             raise ImageError(f"{path}: the liver's mask is empty")
     except ImageError as error:
         raise ImageError(f"{error}: the lesions are listed without liver") from error
+    copy = masks.new(name)
     write_label_map(copy, {1: part_of(organ)})
     return copy
 
@@ -179,7 +181,7 @@ def _add_split(
     scan: Found,
     outlines: list[Outline],
     image: Geometry,
-    masks: Path,
+    masks: MaskFiles,
     name: str,
     splitting: Splitting,
 ) -> None:
@@ -213,7 +215,7 @@ def _add_split(
                 Seen(str(n), rater, source.mask, source.label, source.roi, str(n) in shared) for n in numbered
             ]
             continue
-        path = masks / (f"{name}_{rater}.nrrd" if len({o.segmentation for o in outlines}) > 1 else f"{name}.nrrd")
+        path = masks.new(f"{name}_{rater}" if len({o.segmentation for o in outlines}) > 1 else name)
         write_label_map(path, numbered)
         report.seen += [Seen(str(n), rater, path, n, "", str(n) in shared) for n in numbered]
     report.seen.sort(key=lambda seen: (int(seen.lesion) if seen.lesion.isdecimal() else 0, seen.segmentation))

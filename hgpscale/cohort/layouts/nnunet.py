@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,8 @@ def _data_set(path: Path) -> _DataSet:
             f"({type(error).__name__}: {error}); give the folder of a raw data set, such as Dataset101_Liver "
             "(a Decathlon task is layout msd)"
         ) from error
+    if any("/" in case or "\\" in case for case in listed):
+        raise ManifestError(f"{path}: the name of a case in 'dataset' has a slash; expected names of files without one")
     tumour = tumour_of(names)
     if tumour is None or len(tumour) != 1:
         raise ManifestError(
@@ -203,8 +206,10 @@ def _of_patients(found: Sequence[Found], patients: Mapping[str, str]) -> Iterato
         scans.setdefault(patients.get(scan.patient, scan.patient), []).append(scan)
     both = len({scan.split for scan in found}) > 1
     for patient, of_patient in scans.items():
-        for number, scan in enumerate(of_patient, start=1):
-            which = str(number) if len(of_patient) > 1 else ""
+        # Scan 1 of A must not share the lesions' ids with a patient A-1.
+        numbers = (str(number) for number in count(1) if f"{patient}-{number}" not in scans)
+        for scan in of_patient:
+            which = next(numbers) if len(of_patient) > 1 else ""
             yield replace(scan, patient=patient, scan=which, split=scan.split if both else "")
 
 

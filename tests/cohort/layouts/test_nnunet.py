@@ -206,3 +206,44 @@ def test_cases_of_one_patient_stay_one_patient(tmp_path: Path) -> None:
     (root / "cases.csv").write_text("name;id\nx;y\n")  # of another program
     again = build_cohort("nnunet", root, tmp_path / "cohort.csv", force=True)
     assert again.cohort.lesions[0] == "crlm_001-1"
+
+
+def test_no_name_of_a_table_leads_out_of_the_folder_of_masks(tmp_path: Path) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    archives.nifti(root / "labelsTr" / "crlm_002.nii.gz", archives.mask(archives.A, archives.B, value=2))
+    (root / "cases.csv").write_text(f"case,patient\ncrlm_001,../../evil\ncrlm_002,{tmp_path}/victim\ncrlm_009,P-1/2\n")
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    (tmp_path / "out").mkdir()
+    built = build_cohort("nnunet", root, tmp_path / "out" / "cohort.csv")
+    assert check_cohort(built.cohort, Settings()) == []
+    written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert {path.parent for path in written} == {tmp_path / "out", tmp_path / "out" / "cohort_masks"}
+    assert (tmp_path / "out" / "cohort_masks" / "-..-evil_default.nrrd") in written
+
+
+@pytest.mark.parametrize("case", ["../evil", "/abs/victim", "a\\b"])
+def test_cases_whose_names_have_a_slash_are_refused(tmp_path: Path, case: str) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    files = {"images": ["imagesTr/crlm_001_0000.nii.gz"], "label": "labelsTr/crlm_001.nii.gz"}
+    archives.write_dataset(root, dataset={case: files})
+    with pytest.raises(ManifestError, match="the name of a case in 'dataset' has a slash"):
+        left_out(root)
+
+
+def test_patients_named_like_another_s_scan_or_file_stay_apart(tmp_path: Path) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    two = archives.mask(archives.A, archives.B, value=2)
+    for name in ("003", "004", "005"):
+        archives.nifti(root / "imagesTr" / f"crlm_{name}_0000.nii.gz", archives.ct())
+        archives.nifti(root / "labelsTr" / f"crlm_{name}.nii.gz", two)
+    (root / "cases.csv").write_text(
+        "case,patient\ncrlm_001,A\ncrlm_002,A\ncrlm_003,A-1\ncrlm_004,A-2_default\ncrlm_005,a/1\ncrlm_009,B\n"
+    )
+    archives.nifti(root / "labelsTr" / "crlm_001.nii.gz", two)
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv")
+    masks = {(row.patient, row.image): row.mask for row in built.cohort.rows if row.segmentation == "default"}
+    assert len({str(mask).lower() for mask in masks.values()}) == len(masks) == 5
+    assert [lesion for lesion in built.cohort.lesions if lesion.startswith("A-")] == [
+        "A-2-1", "A-2-2", "A-3-1", "A-1-1", "A-1-2", "A-2_default-1", "A-2_default-2",
+    ]  # fmt: skip
+    assert check_cohort(built.cohort, Settings()) == []
