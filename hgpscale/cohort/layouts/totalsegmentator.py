@@ -57,7 +57,9 @@ def _find(root: Path, options: Options) -> Iterator[Found | LeftOut]:
 
 def _of_class(name: str, files: list[Path], tables: dict[Path, dict[str, int]]) -> list[_Class]:
     """Return where a class is: in files of its name, and in multilabel files."""
-    alone: list[_Class] = [(path, None) for path in files if path.name in {f"{name}{end}" for end in _ENDINGS}]
+    names = {f"{name}{end}" for end in _ENDINGS}
+    # A multilabel file can be named after a class: its table says what is in it.
+    alone: list[_Class] = [(path, None) for path in files if path.name in names and path not in tables]
     return alone + [(path, table[name]) for path, table in tables.items() if name in table]
 
 

@@ -100,6 +100,19 @@ def test_what_cannot_be_told_apart_is_left_out(tmp_path: Path) -> None:
     assert [scan.image.name for scan in found] == ["ct.nii.gz", "scan.nii.gz"]
 
 
+def test_a_multilabel_file_may_be_named_after_its_class(tmp_path: Path) -> None:
+    root = archives.totalsegmentator(tmp_path / "ts")
+    archives.name_classes(root / "s01" / "segmentations" / "liver_lesions.nii.gz", {"liver_lesions": 1})
+    (root / "s02" / "seg.nii.gz").rename(root / "s02" / "liver_lesions.nii.gz")  # holds liver and liver_tumor
+    found, problems = find(root)
+    assert [(scan.patient, [(o.segmentation, o.label) for o in scan.outlines]) for scan in found] == [
+        ("s01", [("liver_lesions", 1)]),
+        ("s02", [("liver_tumor", 7)]),
+        ("s03", [("liver_lesions", None)]),
+    ]
+    assert [problem.patient for problem in problems] == ["s04"]
+
+
 @pytest.mark.parametrize("broken", ["short", "no gzip", "cut", "endless"])
 def test_a_broken_label_table_is_none(tmp_path: Path, broken: str) -> None:
     path = archives.nifti(tmp_path / "seg.nii.gz", archives.mask(archives.A))
