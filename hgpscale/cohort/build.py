@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from hgpscale.cohort.labels import MANIFEST_COLUMNS, By, join_labels, read_label_table
-from hgpscale.cohort.layouts import LAYOUTS, Found, Layout, LeftOut, Options
+from hgpscale.cohort.layouts import LAYOUTS, Found, Layout, LeftOut, Note, Options
 from hgpscale.cohort.manifest import Cohort, read_manifest
 from hgpscale.cohort.pseudonym import Veil, read_key
 from hgpscale.cohort.scans import ScanReport, Seen, Splitting, lesions_of, raters_table, remove_label_maps
@@ -75,7 +75,7 @@ def build_cohort(
         File to write, .csv or .parquet; paths in it are relative to its folder. Label maps of split masks go to the
         folder ``<stem>_masks`` beside it.
     options, splitting
-        Globs of the layout `folder`; how masks are split.
+        What the layout is told of the archive; how masks are split.
     labels, by
         Table whose columns are joined, see `read_label_table`; the archive's own is joined without asking.
     keyfile
@@ -88,19 +88,21 @@ def build_cohort(
     Raises
     ------
     ManifestError
-        The layout is unknown, the folder is none, the manifest is there already, labels or key cannot be used, or
-        nothing was found. What is wrong with single patients is in `problems` instead.
+        The layout is unknown or does not take an option, the folder is none, the manifest is there already, labels or
+        key cannot be used, or nothing was found. What is wrong with single patients is in `problems` instead.
 
     """
-    root, path = Path(root), Path(manifest)
+    root, path, options = Path(root), Path(manifest), options or Options()
     shape = _layout(layout, root)
+    _check_options(shape, options)
     masks = path.with_name(f"{path.stem}_masks")
     _check_free(path, masks, force=force)
     key = read_key(keyfile) if keyfile is not None else None
-    found = list(shape.find(root, options or Options()))
-    veil = Veil(key, found) if key else None
+    found = list(shape.find(root, options))
+    veil = Veil(key, [item for item in found if not isinstance(item, Note)]) if key else None
     try:
         name = veil.name if veil else str
+        _check_raters(found)
         sheets = [read_label_table(file, missing=shape.missing, tidy=True, shown=name) for file in _sheets(shape, root)]
         if labels is not None:
             sheets.append(read_label_table(labels, by, shown=name))
@@ -117,7 +119,9 @@ def build_cohort(
                 notes += join_labels(rows, sheet.beside(own), shown=name)
             if veil:
                 for row in rows:
-                    row["patient"], row["lesion"] = veil.name(row["patient"]), veil.name(row["lesion"])
+                    # The id of a lesion begins with its patient's, and can be another patient's.
+                    known, row["patient"] = row["patient"], veil.name(row["patient"])
+                    row["lesion"] = row["patient"] + row["lesion"].removeprefix(known)
                 notes = [veil.text(note) for note in notes]
                 notes.append("patients have pseudonyms; paths in the manifest still hold the archive's names")
                 problems = [veil.problem(problem) for problem in problems]
@@ -133,7 +137,7 @@ def build_cohort(
 
 
 def _rows(
-    found: Sequence[Found | LeftOut],
+    found: Sequence[Found | LeftOut | Note],
     manifest: Path,
     masks: MaskFiles,
     splitting: Splitting,
@@ -142,7 +146,9 @@ def _rows(
 ) -> tuple[list[dict[str, str]], ScanReport]:
     """Return the manifest's rows with the archive's ids, and what is to be said of all scans."""
     scans = [item for item in found if isinstance(item, Found)]
-    total = ScanReport([], [], [item for item in found if isinstance(item, LeftOut)])
+    notes = [item.text for item in found if isinstance(item, Note)]
+    total = ScanReport([], notes, [item for item in found if isinstance(item, LeftOut)])
+    split = any(scan.split for scan in scans)
     rows: list[dict[str, str]] = []
     for number, scan in enumerate(scans):
         if on_progress:
@@ -150,14 +156,11 @@ def _rows(
         name = shown(scan.patient)
         report = lesions_of(scan, masks, f"{name}-{scan.scan}" if scan.scan else name, splitting)
         used = replace(scan, liver=report.liver, liver_roi=scan.liver_roi if report.liver == scan.liver else "")
-        rows += [_row(used, seen, manifest.absolute().parent) for seen in report.seen]
+        own = {"split": scan.split} if split else {}
+        rows += [_row(used, seen, manifest.absolute().parent) | own for seen in report.seen]
         total.seen += report.seen
         total.notes += [f"{name}: {note}" for note in report.notes]
         total.problems += report.problems
-    if any(scan.split for scan in scans):
-        splits = {scan.patient: scan.split for scan in scans}
-        for row in rows:
-            row["split"] = splits[row["patient"]]
     if on_progress:
         on_progress(len(scans), len(scans))
     return rows, total
@@ -181,6 +184,21 @@ def _layout(name: str, root: Path) -> Layout:
     if not root.is_dir():
         raise ManifestError(f"{root}: is no folder; expected the archive's folder")
     return LAYOUTS[name]
+
+
+def _check_options(shape: Layout, options: Options) -> None:
+    given = [field.name for field in fields(options) if getattr(options, field.name)]
+    wrong = [f"--{name}" for name in given if name not in shape.takes]
+    if wrong:
+        taken = " and ".join(f"--{name}" for name in shape.takes) or "none of --image, --mask, --liver, --split"
+        raise ManifestError(f"layout {shape.name} does not take {', '.join(wrong)}: it takes {taken}")
+
+
+def _check_raters(found: Iterable[Found | LeftOut | Note]) -> None:
+    """Refuse what the manifest would, before any voxel is read."""
+    raters = {outline.segmentation for scan in found if isinstance(scan, Found) for outline in scan.outlines}
+    if wrong := sorted(name for name in raters if "__" in name):
+        raise ManifestError(f"segmentation is {wrong[0]!r}: '__' is reserved for column names; rename its files")
 
 
 def _check_free(path: Path, masks: Path, *, force: bool) -> None:

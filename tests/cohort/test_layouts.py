@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import SimpleITK as sitk
 from dicom_files import IDENTIFYING
 
 from hgpscale.cohort import Splitting, build_cohort, check_cohort, read_image
-from hgpscale.cohort.layouts import LAYOUTS, Found, Options
+from hgpscale.cohort.layouts import LAYOUTS, Found, LeftOut, Options
 from hgpscale.cohort.layouts.folder import mask_pattern
 from hgpscale.errors import ManifestError
 from hgpscale.settings import Settings
@@ -85,6 +86,15 @@ def test_msd_without_dataset(tmp_path: Path) -> None:
         build_cohort("msd", tmp_path, tmp_path / "cohort.csv")
 
 
+def test_msd_of_several_kinds_of_tumours_is_refused(tmp_path: Path) -> None:
+    root = archives.msd(tmp_path / "task")
+    content = json.loads((root / "dataset.json").read_text())
+    content["labels"] = {"0": "background", "1": "liver", "2": "cancer", "3": "metastasis"}
+    (root / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(ManifestError, match=r"dataset.json: expected one label of tumours, found cancer, metastasis"):
+        build_cohort("msd", root, tmp_path / "cohort.csv")
+
+
 def test_the_series_and_segments_of_tcia_crlm_are_found(tmp_path: Path) -> None:
     one, two = found("tcia-crlm", archives.tcia_crlm(tmp_path))
     assert (one.patient, two.patient) == ("CRLM-CT-1001", "CRLM-CT-1002")
@@ -111,7 +121,7 @@ def test_dicom_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     seg.write_bytes(b"no DICOM")
     for path in (root / "CRLM-CT-1002").rglob("slice*.dcm"):
         path.unlink()
-    problems = {(p.patient, p.reason) for p in LAYOUTS["tcia-crlm"].find(root, Options()) if not isinstance(p, Found)}
+    problems = {(p.patient, p.reason) for p in LAYOUTS["tcia-crlm"].find(root, Options()) if isinstance(p, LeftOut)}
     text = "\n".join(f"{patient}: {reason}" for patient, reason in sorted(problems))
     assert "CRLM-CT-1001: is not a DICOM file: it has neither" in text
     assert "CRLM-CT-1001: expected one SEG object, found 0" in text
@@ -181,6 +191,14 @@ def test_folder_that_is_split_matches_raters_by_overlap(tmp_path: Path) -> None:
     assert built.notes == ("P1: 1 of 2 lesions of RAD match no other rater's: kept on their own",)
     with pytest.raises(ManifestError, match=r"CNN.nii.gz: left out below --min-volume: 36 mm³"):
         build_cohort("folder", root, tmp_path / "d.csv", options=options, splitting=Splitting(min_volume=1e3))
+
+
+def test_a_rater_that_no_manifest_takes_is_refused_before_any_voxel_is_read(tmp_path: Path) -> None:
+    archives.nifti(tmp_path / "data" / "P1" / "a__b.nii.gz", archives.mask(archives.A)).with_name("ct.nii").write_text(
+        ""
+    )
+    with pytest.raises(ManifestError, match="segmentation is 'a__b': '__' is reserved for column names; rename its"):
+        build_cohort("folder", tmp_path / "data", tmp_path / "c.csv", options=Options("ct.nii", "{rater}.nii.gz"))
 
 
 def test_masks_of_one_lesion_and_rater_twice_are_told(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hgpscale.cohort.layouts.folder import FOLDER
-from hgpscale.cohort.layouts.found import Found, Layout, LeftOut, Options, Outline
+from hgpscale.cohort.layouts.found import Found, Layout, LeftOut, Note, Options, Outline
 from hgpscale.cohort.layouts.hcc_tace import HCC_TACE
 from hgpscale.cohort.layouts.lits import LITS
 from hgpscale.cohort.layouts.msd import MSD
@@ -14,4 +14,4 @@ from hgpscale.cohort.layouts.worc import WORC
 
 LAYOUTS = {layout.name: layout for layout in (FOLDER, WORC, TCIA_CRLM, HCC_TACE, MSD, LITS, NNUNET, TOTALSEGMENTATOR)}
 
-__all__ = ["LAYOUTS", "Found", "Layout", "LeftOut", "Options", "Outline"]
+__all__ = ["LAYOUTS", "Found", "Layout", "LeftOut", "Note", "Options", "Outline"]

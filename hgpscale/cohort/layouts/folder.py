@@ -68,4 +68,9 @@ def mask_pattern(glob: str) -> re.Pattern[str]:
     return re.compile("".join(text))
 
 
-FOLDER = Layout("folder", "one folder a patient; --image, --mask and --liver say which files", _find)
+FOLDER = Layout(
+    "folder",
+    "one folder a patient; --image, --mask and --liver say which files",
+    _find,
+    takes=("image", "mask", "liver", "split"),
+)

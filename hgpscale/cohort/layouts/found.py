@@ -67,14 +67,21 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What a person should know of an archive, though nothing is left out for it: one sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Options:
-    """What the `folder` layout is told; the others know their archive, but for where tools' own files are.
+    """What a layout is told that does not know its archive; `Layout.takes` says which of it.
 
     Attributes
     ----------
     image, mask, liver
-        Globs within a patient's folder; `mask` may hold ``{lesion}`` and ``{rater}``. Of `totalsegmentator` only
-        `image`, where it is not clear; of `nnunet` only `mask`: the folders of predictions.
+        Globs within a patient's folder; `mask` may hold ``{lesion}`` and ``{rater}``. Of `nnunet` `mask` are the
+        folders of predictions.
     split
         Whether a mask may hold several lesions.
 
@@ -100,14 +107,17 @@ class Layout:
         Globs of tables (CSV) below the root whose columns belong to the patients.
     missing
         What those tables write where a value is missing.
+    takes
+        Which of the `Options` it reads; others are refused.
 
     """
 
     name: str
     summary: str
-    find: Callable[[Path, Options], Iterator[Found | LeftOut]]
+    find: Callable[[Path, Options], Iterator[Found | LeftOut | Note]]
     sheets: tuple[str, ...] = ()
     missing: tuple[str, ...] = field(default=())
+    takes: tuple[str, ...] = ()
 
 
 def folders_of(root: Path) -> list[Path]:

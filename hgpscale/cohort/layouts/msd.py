@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hgpscale.cohort.layouts.found import Found, Layout, LeftOut, Options, Outline
-from hgpscale.cohort.layouts.names import LIVER, TUMOUR, tumour_of
+from hgpscale.cohort.layouts.names import LIVER, tumour_of
 from hgpscale.errors import ManifestError
 
 
@@ -15,19 +15,17 @@ def _find(root: Path, options: Options) -> Iterator[Found | LeftOut]:
     path = root / "dataset.json"
     try:
         dataset = json.loads(path.read_text(encoding="utf-8"))
-        names = {str(name).lower(): int(value) for value, name in dataset["labels"].items()}
+        labels = [(str(name).lower(), int(value)) for value, name in dataset["labels"].items()]
         cases = [(root / case["image"], root / case["label"]) for case in dataset["training"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(
             f"{path}: expected a task's dataset.json with 'labels' and 'training' ({type(error).__name__}: {error}); "
             "give the folder of the task, such as Task03_Liver"
         ) from error
-    tumour = tumour_of(names)
-    if tumour is None:
-        raise ManifestError(f"{path}: expected a label named {' or '.join(TUMOUR)}, found {', '.join(names)}")
+    tumour = tumour_of(path, labels)
     for image, mask in sorted(cases):
         # Task08 has no liver: its other label is the vessels.
-        liver = mask if LIVER in names else None
+        liver = mask if LIVER in dict(labels) else None
         yield Found(mask.name.partition(".")[0], image, (Outline(mask, label=tumour),), liver)
 
 

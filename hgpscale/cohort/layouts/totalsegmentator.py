@@ -98,5 +98,8 @@ def label_table(path: Path) -> dict[str, int]:
 
 
 TOTALSEGMENTATOR = Layout(
-    "totalsegmentator", "a folder a patient with a CT and TotalSegmentator's liver_lesions or liver_tumor", _find
+    "totalsegmentator",
+    "a folder a patient with a CT and TotalSegmentator's liver_lesions or liver_tumor",
+    _find,
+    takes=("image",),
 )

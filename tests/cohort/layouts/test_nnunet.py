@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import SimpleITK as sitk
 
 from hgpscale.cohort import build_cohort, check_cohort, read_image
 from hgpscale.cohort.layouts import LAYOUTS, LeftOut, Options
+from hgpscale.cohort.layouts.cases import MADE_BY
+from hgpscale.cohort.pseudonym import pseudonym
+from hgpscale.deep import layouts
 from hgpscale.errors import ManifestError
 from hgpscale.settings import Settings
 
@@ -88,8 +92,39 @@ def test_a_case_predicted_twice_by_one_rater_is_told(tmp_path: Path) -> None:
     archives.nifti(root / "more" / "crlm_001.nii.gz", archives.mask(archives.C, value=2))
     (problem,) = left_out(root, "[mp][or]*")
     assert (problem.patient, Path(problem.file).parent.name) == ("crlm_001", "predictions")
-    assert "more/crlm_001.nii.gz is of the same case and rater: tell them apart by {rater}" in problem.reason
-    assert left_out(root, "{rater}")[0].reason.startswith("no image of this prediction")  # labelsTr is no rater
+    assert "more has a file of the same case and rater: tell them apart by {rater}" in problem.reason
+
+
+def test_folders_of_the_data_set_are_no_raters(tmp_path: Path) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    archives.nifti(root / "labelsTs" / "crlm_009.nii.gz", archives.mask(archives.C, value=2))
+    for mask in ("{rater}", "../*/{rater}", f"{root}/[ilp]*"):
+        assert left_out(root, mask) == []
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv", options=Options(mask="{rater}"))
+    assert {rater for rater, *_ in built.raters} == {"default", "predictions"}
+    with pytest.raises(ManifestError, match="no folder of predictions matches --mask 'labelsTr'"):
+        left_out(root, "labelsTr")
+
+
+def test_a_rater_named_by_nnunet_itself_is_written_without_double_underscores(tmp_path: Path) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    (root / "predictions").rename(root / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv", options=Options(mask="{rater}"))
+    name = "nnUNetTrainer-nnUNetPlans-3d_fullres"
+    assert {rater for rater, *_ in built.raters} == {"default", name}
+    assert built.notes[0] == (
+        f"rater nnUNetTrainer__nnUNetPlans__3d_fullres is written {name}: '__' is reserved for names of columns"
+    )
+    (root / name).mkdir()
+    with pytest.raises(ManifestError, match=r"raters nnUNetTrainer-nnUNetPlans.* would have one name"):
+        left_out(root, "{rater}")
+
+
+def test_predictions_in_a_folder_named_as_the_drawn_outlines_are_refused(tmp_path: Path) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    (root / "predictions").rename(root / "default")
+    with pytest.raises(ManifestError, match="a rater is named 'default', as the drawn outlines are; rename its folder"):
+        left_out(root, "{rater}")
 
 
 @pytest.mark.parametrize("mask", ["nothing", "seg_{lesion}", "{who}"])
@@ -107,11 +142,11 @@ def test_what_is_missing_is_told_and_the_rest_is_written(tmp_path: Path) -> None
     archives.nifti(root / "labelsTs" / "crlm_010.nii.gz", archives.mask(archives.A, value=2))
     built = build_cohort("nnunet", root, tmp_path / "cohort.csv")
     assert [(problem.patient, problem.reason) for problem in built.problems] == [
-        ("crlm_777", "no image of this prediction: expected crlm_777_0000.nii.gz in imagesTr or imagesTs"),
-        ("crlm_001", "no label of this image: expected labelsTr/crlm_001.nii.gz"),
-        ("crlm_002", "no image of this label: expected imagesTr/crlm_002_0000.nii.gz"),
-        ("crlm_009", "no label of this image: expected labelsTs/crlm_009.nii.gz"),
-        ("crlm_010", "no image of this label: expected imagesTs/crlm_010_0000.nii.gz"),
+        ("crlm_777", "no image of this prediction: expected CASE_0000.nii.gz in imagesTr or imagesTs"),
+        ("crlm_001", "no label of this image: expected labelsTr/CASE.nii.gz"),
+        ("crlm_002", "no image of this label: expected imagesTr/CASE_0000.nii.gz"),
+        ("crlm_009", "no label of this image: expected labelsTs/CASE.nii.gz"),
+        ("crlm_010", "no image of this label: expected imagesTs/CASE_0000.nii.gz"),
     ]
     assert [(row.lesion, row.segmentation) for row in built.cohort.rows] == [("crlm_001-1", "nnunet")]
 
@@ -134,8 +169,13 @@ def test_an_empty_prediction_and_one_on_another_grid_are_told(tmp_path: Path) ->
     [
         (None, ["FileNotFoundError", "give the folder of a raw data set, such as Dataset101_Liver"]),
         ({"labels": {"0": "background", "1": "tumour"}}, ["ValueError", "a Decathlon task is layout msd"]),
-        ({"labels": {"background": 0, "spleen": 1}}, ["expected a label of one value named", "found background, spl"]),
+        ({"labels": {"background": 0, "spleen": 1}}, ["expected a label named", "found background, spl"]),
         ({"labels": {"background": 0, "tumour": [1, 2]}}, ["expected a label of one value"]),
+        (
+            {"labels": {"background": 0, "liver": 1, "tumour": 2, "Metastasis": 3}},
+            ["expected one label of tumours, found tumour, metastasis: "],
+        ),
+        ({"labels": {"background": 0, "Tumour": 1, "tumour": 2}}, ["found tumour, tumour: "]),
         ({"channel_names": {"0": "T1", "1": "T2"}}, ["expected one channel named CT, found T1, T2"]),
     ],
 )
@@ -203,9 +243,104 @@ def test_cases_of_one_patient_stay_one_patient(tmp_path: Path) -> None:
     hidden = build_cohort("nnunet", root, tmp_path / "hidden.csv", keyfile=tmp_path / "key").cohort
     assert [lesion[18:] for lesion in hidden.lesions] == ["-1-1", "-1-2", "-2-1", "-1", "-2"]
     assert len(set(hidden.columns["patient"])) == 2
-    (root / "cases.csv").write_text("name;id\nx;y\n")  # of another program
-    again = build_cohort("nnunet", root, tmp_path / "cohort.csv", force=True)
-    assert again.cohort.lesions[0] == "crlm_001-1"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("name,id\nx,y\n", "column case, patient is missing; found: name, id; it is not used"),
+        (
+            "case;patient\ncrlm_001;P1\n",
+            "found: case;patient; cells are separated by ';', expected ','; it is not used",
+        ),
+        ("case,patient\ncrlm_001,P1\ncrlm_002\n", "line 3: it has 1 cells, the header has 2; it is not used"),
+        ("case,patient\ncrlm_001,P1\ncrlm_001,P2\n", "line 3: its case is another patient's on an earlier line"),
+        ("case,patient\ncrlm_001,\n", "line 2: its case or patient is empty"),
+    ],
+)
+def test_a_table_of_cases_that_cannot_be_used_is_told(tmp_path: Path, text: str, reason: str) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    (root / "cases.csv").write_text(text)
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv")
+    assert (built.cohort.lesions[0], built.problems) == ("crlm_001-1", ())
+    assert built.notes[0].startswith(f"{root / 'cases.csv'}: ")
+    assert reason in built.notes[0]
+    archives.write_dataset(root, made_by=MADE_BY)
+    with pytest.raises(ManifestError, match="scans of one patient are taken for several: mend it"):
+        build_cohort("nnunet", root, tmp_path / "again.csv")
+
+
+def test_a_table_of_cases_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    (root / "cases.csv").write_text("case,patient,\ncrlm_001,P1,\ncrlm_002,P1\n", encoding="utf-8-sig")
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv")
+    assert built.cohort.columns["patient"].tolist() == ["P1", "P1", "P1", "crlm_009", "crlm_009"]
+    assert built.notes[0] == f"{root / 'cases.csv'}: it lacks 1 of 3 cases, each taken for a patient: crlm_009"
+
+
+@pytest.mark.parametrize("file", ["dataset.json", "export.json"])
+def test_an_own_export_must_say_whose_every_case_is(tmp_path: Path, file: str) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    archives.write_dataset(root, **{"made_by": MADE_BY} if file == "dataset.json" else {})
+    if file == "export.json":
+        (root / file).write_text(json.dumps({"made_by": MADE_BY}))
+    with pytest.raises(ManifestError, match=r"cases.csv: the file is missing.*export the data set again"):
+        left_out(root)
+    (root / "cases.csv").write_text("case,patient\ncrlm_001,P1\ncrlm_002,P2\n")
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv")
+    assert built.cohort.columns["patient"].tolist() == ["P1", "P1", "P2"]
+    (problem,) = built.problems
+    assert problem.patient == "crlm_009"
+    assert problem.reason == "cases.csv does not say whose this case is: add a row with its case and patient"
+    assert MADE_BY == layouts.MADE_BY
+
+
+def test_test_scans_of_a_patient_who_was_trained_on_are_left_out(tmp_path: Path) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    archives.nifti(root / "imagesTs" / "crlm_010_0000.nii.gz", archives.ct())
+    archives.nifti(root / "labelsTs" / "crlm_010.nii.gz", archives.mask(archives.C, value=2))
+    (root / "cases.csv").write_text("case,patient\ncrlm_001,P1\ncrlm_002,P2\ncrlm_009,P9\ncrlm_010,P1\n")
+    (root / "imagesTr" / "crlm_001_0000.nii.gz").rename(tmp_path / "lost.nii.gz")
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv")
+    splits = dict(zip(built.cohort.columns["patient"], built.cohort.columns["split"], strict=True))
+    assert splits == {"P2": "train", "P9": "external"}
+    told = [problem for problem in built.problems if "one of imagesTr too" in problem.reason]
+    assert [(problem.patient, Path(problem.file).name) for problem in told] == [("P1", "crlm_010_0000.nii.gz")]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_prediction_of_a_case_in_both_sets_is_given_to_neither(tmp_path: Path, *, listed: bool) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    if listed:
+        files = {"images": ["imagesTr/crlm_001_0000.nii.gz"], "label": "labelsTr/crlm_001.nii.gz"}
+        archives.write_dataset(root, dataset={"crlm_001": files})
+    archives.nifti(root / "imagesTs" / "crlm_001_0000.nii.gz", archives.ct())
+    archives.nifti(root / "labelsTs" / "crlm_001.nii.gz", archives.mask(archives.C, value=2))
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv")
+    assert [row.segmentation for row in built.cohort.rows if row.patient == "crlm_001"] == ["default"] * 2
+    reasons = [problem.reason for problem in built.problems if Path(problem.file).parent.name == "predictions"]
+    assert reasons == ["imagesTr and imagesTs have a case of this name: of which scan it is cannot be told"]
+    (left,) = [problem for problem in built.problems if "one of imagesTr too" in problem.reason]
+    assert Path(left.file).parent.name == "imagesTs"
+
+
+def test_problems_are_told_by_the_patient_s_pseudonym(tmp_path: Path) -> None:
+    root = archives.nnunet(tmp_path / "root")
+    (root / "labelsTr" / "crlm_001.nii.gz").unlink()
+    (root / "predictions" / "crlm_009.nii.gz").unlink()
+    archives.nifti(root / "labelsTs" / "crlm_009.nii.gz", archives.mask())
+    archives.nifti(root / "predictions" / "crlm_777.nii.gz", archives.mask())
+    # The case crlm_002 is named as another patient's lesion.
+    (root / "cases.csv").write_text("case,patient\ncrlm_001,Doe\ncrlm_002,A\ncrlm_009,A-1\ncrlm_777,Roe\n")
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "key").chmod(0o600)
+    built = build_cohort("nnunet", root, tmp_path / "cohort.csv", keyfile=tmp_path / "key")
+    told = {problem.patient for problem in built.problems}
+    assert told == {pseudonym(name, bytes(range(32))) for name in ("Doe", "Roe")}
+    text = "\n".join([*built.notes, *(f"{p.file} {p.reason}" for p in built.problems)])
+    assert "crlm_" not in text
+    for row in built.cohort.rows:
+        assert row.lesion.startswith(f"{row.patient}-")
 
 
 def test_no_name_of_a_table_leads_out_of_the_folder_of_masks(tmp_path: Path) -> None:
