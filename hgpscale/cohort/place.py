@@ -55,6 +55,32 @@ def onto(part: Volume, grid: Geometry) -> Volume:
     return Volume(array[flips], grid, (int(lower[0]), int(lower[1]), int(lower[2])))
 
 
+def turned(own: Geometry, grid: Geometry) -> Geometry:
+    """Return a grid with its axes in the order and the directions of another's: the same voxels, counted anew.
+
+    It is `own` where nothing is to be turned, or an axis runs along none of the other's.
+    """
+    turn = np.linalg.inv(_matrix(grid)) @ _matrix(own)
+    axes = _axes(turn, own.size)
+    if axes is None:
+        return own
+    flipped = [source for axis, source in enumerate(axes) if turn[axis, source] < 0]
+    if not flipped and axes == (0, 1, 2):
+        return own
+    z, y, x = (n - 1 if source in flipped else 0 for source, n in enumerate(own.size))
+    columns = np.reshape(own.direction, (3, 3))[:, ::-1].copy()
+    columns[:, flipped] *= -1
+    direction = columns[:, list(axes)][:, ::-1]
+    a, b, c = axes
+    size, spacing = own.size, own.spacing
+    return Geometry(
+        (size[a], size[b], size[c]),
+        (spacing[a], spacing[b], spacing[c]),
+        own.point((z, y, x)),
+        tuple(map(float, direction.ravel())),
+    )
+
+
 def _matrix(geometry: Geometry) -> NDArray[np.float64]:
     """Return the matrix from an index ``(z, y, x)`` to a point ``(x, y, z)``, less the origin."""
     matrix: NDArray[np.float64] = np.reshape(geometry.direction, (3, 3))[:, ::-1] * np.array(geometry.spacing)

@@ -13,13 +13,17 @@ from hgpscale.cohort.images import is_dicom_image, open_image, open_voxel_file
 from hgpscale.cohort.layouts import Found, LeftOut, Outline
 from hgpscale.cohort.match import check_named, match_parts
 from hgpscale.cohort.outlines import read_outlines
-from hgpscale.cohort.place import onto
+from hgpscale.cohort.place import onto, turned
 from hgpscale.cohort.split import Part, part_of, split_region
 from hgpscale.cohort.stems import MaskFiles
 from hgpscale.errors import HgpscaleError, ImageError
+from hgpscale.settings import Settings
 from hgpscale.volume import Geometry, Volume, geometry_differences
 
 _TOLERANCE = 1e-3
+"""Of `geometry_differences`: how far a mask's grid may be from its image's."""
+_CHECKED = Settings().geometryTolerance
+"""How far it may be for an extraction: a mask in between is laid onto the image's grid."""
 _MARK = ("made_by", "hgpscale cohort")
 """A field in the header of label maps: they may be removed again."""
 _HEADER = 4096
@@ -120,10 +124,10 @@ def _liver(scan: Found, image: Geometry, masks: MaskFiles, name: str) -> Path:
         return path
     try:
         grid = open_voxel_file(path, several=True).geometry
-        if not _is_turned(grid, image):
-            _require_grid(path, image, grid)
+        _require_grid(path, image, turned(grid, image))
+        if not geometry_differences(image, grid, _CHECKED):
             return path
-        organ = onto(read_outlines(path, image, hashed=False).organ(scan.liver_roi), image)
+        organ = _laid(path, read_outlines(path, image, hashed=False).organ(scan.liver_roi), image)
         if not organ.array.any():
             raise ImageError(f"{path}: the liver's mask is empty")
     except ImageError as error:
@@ -133,12 +137,12 @@ def _liver(scan: Found, image: Geometry, masks: MaskFiles, name: str) -> Path:
     return copy
 
 
-def _is_turned(mask: Geometry, image: Geometry) -> bool:
-    """Whether a mask's grid is the image's with other axes or directions, as where NIfTI was made of DICOM."""
-    if not geometry_differences(image, mask, _TOLERANCE):
-        return False
-    extent = onto(Volume(np.broadcast_to(np.False_, mask.size), mask), image)
-    return extent.geometry is image and extent.array.shape == image.size
+def _laid(path: Path, part: Volume, image: Geometry) -> Volume:
+    """Return voxels on the image's grid, of a mask whose own grid is that one within tolerance, perhaps turned."""
+    laid = onto(part, image)
+    if laid.geometry is not image:  # small differences of spacing or direction add up over many voxels
+        raise ImageError(f"{path}: not on the image's grid: its voxels do not lie on the image's everywhere")
+    return laid
 
 
 def _require_grid(path: Path, image: Geometry, mask: Geometry) -> None:
@@ -224,18 +228,19 @@ def _add_split(
 def _region(outline: Outline, image: Geometry, *, split: bool = False) -> tuple[Volume, bool]:
     """Return an outline's boolean box, and whether the manifest can name just these voxels.
 
-    One that is to be split may be empty, and is laid onto the image's grid where its own is that one turned.
+    One that is to be split may be empty, and is laid onto the image's grid where its own is that one turned, or differs
+    from it by so little that only an extraction would refuse it.
     """
     labels, value = read_outlines(outline.mask, image, hashed=False).region(outline.roi, outline.label)
-    turned = split and _is_turned(labels.geometry, image)
-    if turned:
-        labels = onto(labels, image)
-    _require_grid(outline.mask, image, labels.geometry)
+    _require_grid(outline.mask, image, turned(labels.geometry, image) if split else labels.geometry)
+    moved = split and bool(geometry_differences(image, labels.geometry, _CHECKED))
+    if moved:
+        labels = _laid(outline.mask, labels, image)
     array = labels.array != 0 if value is None else labels.array == value
     if not array.any() and not split:
         raise ImageError(f"{outline.mask}: the region is empty")
     alone = value is not None or np.unique(labels.array[array]).size == 1
-    return Volume(array, labels.geometry, labels.start), alone and not turned
+    return Volume(array, labels.geometry, labels.start), alone and not moved
 
 
 def write_label_map(path: Path, parts: Mapping[int, Part]) -> None:

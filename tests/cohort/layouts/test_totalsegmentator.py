@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from hgpscale.cohort import Splitting, build_cohort, check_cohort, open_image, read_mask, read_outlines
 from hgpscale.cohort.layouts import LAYOUTS, Found, LeftOut, Options
 from hgpscale.cohort.layouts.totalsegmentator import label_table
+from hgpscale.errors import ManifestError
 from hgpscale.settings import Settings
 from hgpscale.volume import Volume
 
@@ -73,6 +74,30 @@ def test_masks_whose_axes_run_the_other_way_are_laid_onto_the_image_s_grid(tmp_p
     again = build_cohort("totalsegmentator", root, tmp_path / "cohort.csv", force=True)
     assert len(list((tmp_path / "cohort_masks").iterdir())) == 5
     assert check_cohort(again.cohort, Settings()) == []
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("off", [2e-5, 0.05])
+def test_a_mask_that_is_shifted_is_laid_onto_the_grid_or_refused(tmp_path: Path, *, flipped: bool, off: float) -> None:
+    root = archives.totalsegmentator(tmp_path / "ts")
+    for patient in ("s01", "s02", "s04"):
+        shutil.rmtree(root / patient)
+    for path in (root / "s03" / "out").iterdir():
+        if flipped:
+            flip(path)
+        moved = sitk.ReadImage(str(path))
+        moved.SetOrigin(np.add(moved.GetOrigin(), (off, 0, 0)))
+        sitk.WriteImage(moved, str(path))
+    if off > 0.01:
+        with pytest.raises(ManifestError, match=r"liver.nii.gz: not on the image's grid: origin is .* in the image"):
+            build_cohort("totalsegmentator", root, tmp_path / "cohort.csv")
+        return
+    built = build_cohort("totalsegmentator", root, tmp_path / "cohort.csv")
+    (row,) = built.cohort.rows
+    assert (built.problems, check_cohort(built.cohort, Settings())) == ((), [])
+    np.testing.assert_array_equal(read_mask(row.mask)[0].array, archives.mask(archives.A))
+    assert row.liver is not None
+    assert open_image(row.liver).geometry == open_image(row.image).geometry
 
 
 def test_what_cannot_be_told_apart_is_left_out(tmp_path: Path) -> None:
