@@ -58,6 +58,10 @@ class Plan:
     notes: tuple[str, ...]
     problems: tuple[LeftOut, ...]
 
+    def folders(self) -> list[Path]:
+        """Return where cases are."""
+        return [self.folder / name for name in self.layout.folders()]
+
     def digest(self) -> str:
         """Return one digest of what decides on the files, but for what is in scans and masks."""
         rows = [

@@ -178,7 +178,7 @@ def test_folds_are_by_patient_and_without_what_was_left_out(tmp_path: Path) -> N
         {"train": ["P2", "P3"], "val": ["P0", "P0-2"]},
     ]
     (tmp_path / "in" / "s2.nii.gz").unlink()
-    problems = export_dataset(path, tmp_path, "nnunet", splits=splits).problems
+    problems = export_dataset(path, tmp_path, "nnunet", splits=splits, force=True).problems
     assert [(problem.patient, problem.reason) for problem in problems[1:]] == [
         ("", "fold 0: no scan is left to validate on")
     ]
