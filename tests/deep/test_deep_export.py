@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from cohorts import A, B, C, manifest, small, voxels, with_liver
+from dicom_files import write_series
 from test_cli import assert_refused, run
 
 from hgpscale.cohort import read_manifest
@@ -328,3 +329,44 @@ def test_help_knows_every_layout() -> None:
     assert "Example: hgpscale deep export cohort.csv nnUNet_raw --layout nnunet" in said
     assert f"<{'|'.join(LAYOUTS)}>" in said
     assert "export" in run("deep", "--help").stdout
+
+
+def spelled(folder: Path, how: str) -> list[Path]:
+    """Write a scan, and return paths of it for two lesions."""
+    if how.startswith("dicom"):
+        files = write_series(folder / "s", archives.ct(), archives.SPACING)
+        return [folder / "s", files[1]] if how == "dicom folder" else [files[0], files[1]]
+    scan = archives.nifti(folder / "a.nii.gz", archives.ct())
+    (folder / "sub").mkdir()
+    (folder / "link.nii.gz").symlink_to(scan)
+    return [scan, folder / "link.nii.gz" if how == "link" else folder / "sub" / ".." / "a.nii.gz"]
+
+
+@pytest.mark.parametrize("how", ["dots", "link", "dicom folder", "dicom file"])
+def test_a_scan_of_two_spellings_is_one_case(tmp_path: Path, how: str) -> None:
+    rows = []
+    for number, (image, place) in enumerate(zip(spelled(tmp_path / "in", how), (A, B), strict=True)):
+        mask = archives.nifti(tmp_path / "in" / f"m{number}.nii.gz", archives.mask(place))
+        rows.append({"patient": "P1", "lesion": f"L{number}", "image": str(image), "mask": str(mask)})
+    liver = archives.nifti(tmp_path / "in" / "liver.nii.gz", archives.mask(A, B))
+    (tmp_path / "in" / "other.nii.gz").symlink_to(liver)
+    for row, name in zip(rows, ("liver", "other"), strict=True):
+        row["liver"] = str(tmp_path / "in" / f"{name}.nii.gz")
+    path = manifest(tmp_path / "cohort.csv", rows)
+    exported = export_dataset(path, tmp_path, "nnunet")
+    assert [(case.name, len(case.rows)) for case in exported.cases] == [("P1", 2)]
+    np.testing.assert_array_equal(voxels(exported.folder / "labelsTr/P1.nii.gz"), 2 * archives.mask(A, B))
+    rows[1]["patient"] = "P2"
+    with pytest.raises(DeepError, match=r"it is the scan of P1 and P2, expected one patient a scan"):
+        export_dataset(manifest(path, rows), tmp_path / "b", "nnunet")
+
+
+def test_series_of_one_folder_are_several_scans(tmp_path: Path) -> None:
+    files = [write_series(tmp_path / "s", archives.ct() + n, archives.SPACING, prefix=f"s{n}-") for n in (0, 1)]
+    rows = []
+    for number, (image, place) in enumerate([(files[0][0], A), (files[1][0], B), (files[1][2], C)]):
+        mask = archives.nifti(tmp_path / f"m{number}.nii.gz", archives.mask(place))
+        rows.append({"patient": "P1", "lesion": f"L{number}", "image": str(image), "mask": str(mask)})
+    exported = export_dataset(manifest(tmp_path / "cohort.csv", rows), tmp_path, "nnunet")
+    assert [[row.lesion for row in case.rows] for case in exported.cases] == [["L0"], ["L1", "L2"]]
+    np.testing.assert_array_equal(voxels(exported.folder / "imagesTr/P1-2_0000.nii.gz"), archives.ct() + 1)
