@@ -12,11 +12,12 @@ import numpy as np
 
 from hgpscale.cohort import Cohort, open_image, read_image, read_manifest
 from hgpscale.cohort.layouts import LeftOut
+from hgpscale.cube.lock import Lock
 from hgpscale.deep.cases import Case
 from hgpscale.deep.drawing import Drawing, draw
 from hgpscale.deep.files import write_json, write_table, write_volume
 from hgpscale.deep.layouts import Described
-from hgpscale.deep.place import require_apart, strays, take_place
+from hgpscale.deep.place import alone, require_alone, require_apart, strays, take_place
 from hgpscale.deep.plan import Classes, Plan, make_plan
 from hgpscale.deep.record import CASES, DESCRIPTION, SPLITS, Entry, Record, digest_of, state_of
 from hgpscale.errors import DeepError, HgpscaleError, VoxelError
@@ -101,13 +102,22 @@ def export_dataset(
     ManifestError, LearnError
         The manifest or the file of splits cannot be used.
     DeepError
-        Options do not fit together or the cohort; the place is taken, or the cohort is read from it; a file cannot be
-        written; or no scan could be used to train on. What is wrong with single scans is in `problems` instead.
+        Options do not fit together or the cohort; the place is taken, another export is writing to it, or the cohort
+        is read from it; a file cannot be written; or no scan could be used to train on. What is wrong with single scans
+        is in `problems` instead.
 
     """
     known = read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort
     plan = make_plan(known, Path(folder), layout, number, name, segmentation, classes, splits)
     require_apart(known, plan, splits)
+    with alone(plan.folder) as lock:
+        return _export(plan, number, lock, force=force, on_progress=on_progress)
+
+
+def _export(
+    plan: Plan, number: int, lock: Lock, *, force: bool, on_progress: Callable[[int, int], None] | None
+) -> Exported:
+    """Write what is planned, as `export_dataset` has it."""
     record, kept = take_place(plan, number, force=force)
     written: list[Case] = []
     notes, problems = [*plan.notes, *kept], list(plan.problems)
@@ -126,6 +136,7 @@ def export_dataset(
                 record.remove_case(case.name)
             problems.append(problem)
             continue
+        require_alone(lock)
         notes += [f"{case.patient}: {note}" for note in _write(plan, record, case, content)]
         written.append(case)
     if on_progress:
@@ -133,6 +144,7 @@ def export_dataset(
     if not any(case.split == "train" for case in written):
         why = f"; {problems[0].file}: {problems[0].reason}" if problems else ""
         raise DeepError(f"{plan.folder}: no scan to train on could be written{why}")
+    require_alone(lock)
     problems += _describe(plan, record, written)
     notes += strays(plan, record)
     return Exported(plan.folder, tuple(written), tuple(notes), tuple(problems), plan.layout.next.format(number=number))

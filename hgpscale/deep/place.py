@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hgpscale.cohort import Cohort
+from hgpscale.cube.lock import Lock, owner
 from hgpscale.deep.cases import some
-from hgpscale.deep.files import is_partial, remove_partial
+from hgpscale.deep.files import is_partial, remove_partial, writing
 from hgpscale.deep.plan import Plan
 from hgpscale.deep.record import DESCRIPTION, SPLITS, Record
-from hgpscale.errors import DeepError
+from hgpscale.errors import CubeError, DeepError
 
 
 def require_apart(cohort: Cohort, plan: Plan, splits: str | Path | None) -> None:
@@ -38,6 +40,38 @@ def _sources(cohort: Cohort, splits: str | Path | None) -> Iterable[str | Path]:
     own = [cohort.source, *([splits] if splits is not None else [])]
     files = (file for row in cohort.cells("image", "mask", "liver") for file in row if file is not None)
     return dict.fromkeys([*own, *files])
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[Lock]:
+    """Hold the right to write to a data set: the lock that cubes have, beside the folder.
+
+    Raises
+    ------
+    DeepError
+        Another export has it, on whatever machine, or the place cannot be written to.
+
+    """
+    with writing(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = Lock.take(folder.absolute())
+        except CubeError as error:
+            who = owner(folder.absolute())
+            raise DeepError(
+                f"{folder}: another export is writing to it{f': {who}' if who else ''}; wait until it ends, or stop it"
+            ) from error
+    with lock:
+        yield lock
+
+
+def require_alone(lock: Lock) -> None:
+    """Raise a DeepError where another export took the data set over while this one slept."""
+    with writing(Path(lock.path)):
+        try:
+            lock.check()
+        except CubeError as error:
+            raise DeepError(str(error)) from error
 
 
 def take_place(plan: Plan, number: int, *, force: bool) -> tuple[Record, list[str]]:

@@ -221,3 +221,47 @@ def scan(folder: Path, array: NDArray[Any], kind: str) -> tuple[Path, Path]:
         return (files[0] if kind == "dicom file" else folder / "s"), files[-1]
     image = archives.nifti(folder / f"i.{kind}", array)
     return image, next((path for path in folder.iterdir() if ".raw" in path.name), image)
+
+
+def test_two_exports_into_a_folder_do_not_mix(tmp_path: Path) -> None:
+    path = small(tmp_path / "in", TWO)
+    folder = tmp_path / "Dataset101_HGP"
+    refused: list[str] = []
+
+    def another(done: int, _: int) -> None:
+        if done == 1:
+            with pytest.raises(DeepError) as error:
+                export_dataset(path, tmp_path, "nnunet", force=True)
+            refused.append(str(error.value))
+
+    exported = export_dataset(path, tmp_path, "nnunet", on_progress=another)
+    (said,) = refused
+    assert said.startswith(f"{folder}: another export is writing to it: process {os.getpid()} on ")
+    assert said.endswith("; wait until it ends, or stop it")
+    assert [case.name for case in exported.cases] == ["P1", "P2"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["Dataset101_HGP", "in"]
+
+
+def test_an_export_that_was_taken_over_stops(tmp_path: Path) -> None:
+    def lost(done: int, _: int) -> None:
+        if done == 1:
+            (tmp_path / "Dataset101_HGP.lock").unlink()
+
+    with pytest.raises(DeepError, match=r"Dataset101_HGP: the lock of this run is gone or broken; it stops"):
+        export_dataset(small(tmp_path / "in", TWO), tmp_path, "nnunet", on_progress=lost)
+    assert not (tmp_path / "Dataset101_HGP" / "imagesTr" / "P2_0000.nii.gz").exists()
+
+
+def test_only_half_made_files_are_removed(tmp_path: Path) -> None:
+    path = small(tmp_path / "in", TWO)
+    folder = export_dataset(path, tmp_path, "nnunet").folder
+    half = [folder / ".7.partial.cases.csv", folder / "imagesTr" / ".7.partial.P1_0000.nii.gz"]
+    others = ["predictions/.7.partial.x", ".mine.partial.x"]
+    (folder / "predictions").mkdir()
+    (folder / ".8.partial.folder").mkdir()
+    for name in [*half, *(folder / name for name in others)]:
+        name.write_text("x")
+    export_dataset(path, tmp_path, "nnunet")
+    assert not any(name.exists() for name in half)
+    assert set(others) < set(contents(folder))
+    assert (folder / ".8.partial.folder").is_dir()

@@ -265,7 +265,7 @@ def test_a_disk_that_refuses_stops_the_export(tmp_path: Path, monkeypatch: pytes
         export_dataset(path, tmp_path, "nnunet")
     monkeypatch.undo()
     (tmp_path / "file").write_text("")
-    with pytest.raises(DeepError, match=r"cannot be written: Not a directory"):
+    with pytest.raises(DeepError, match=r"/file: cannot be written: File exists; mend that"):
         export_dataset(path, tmp_path / "file", "nnunet")
 
 
