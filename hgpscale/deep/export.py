@@ -127,6 +127,7 @@ def _export(
         try:
             content = _read(plan, record, case)
         except (HgpscaleError, OSError) as error:
+            require_alone(lock)
             problem = _left_out(case, error)
             if record.is_whole(case.name):
                 # What cannot be read now, as a share that is away, is no reason to lose what was made of it.

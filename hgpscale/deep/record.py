@@ -103,7 +103,7 @@ class Record:
 
     def remove_case(self, case: str) -> None:
         """Remove what was written of a case, but for what was changed since."""
-        entry = self.cases.pop(case, Entry())
+        entry = self.cases.get(case, Entry())
         self.remove(*(file for file in entry.files if not self.is_changed(entry, file)))
 
     def remove_all(self) -> None:
@@ -125,8 +125,8 @@ def _entry(content: Mapping[str, Any], expected: re.Pattern[str]) -> Entry:
 
 
 def digest_of(path: Path) -> str:
-    """Return the digest of a file's bytes."""
-    with path.open("rb") as file:
+    """Return the digest of a file's bytes; errors as of `writing`."""
+    with writing(path), path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 

@@ -173,7 +173,7 @@ def test_folds_are_by_patient_and_without_what_was_left_out(tmp_path: Path) -> N
     splits = tmp_path / "splits.csv"
     splits.write_text(",0_train,0_test,1_train,1_test\n0,P0,P2,P2,P0\n1,P3,,P3,\n")
     exported = export_dataset(path, tmp_path, "nnunet", splits=splits)
-    assert exported.notes == ("in no fold: P4",)
+    assert exported.notes == ("split is empty of P0, P2, P3, P4: they are trained on", "in no fold: P4")
     assert json.loads((exported.folder / "splits_final.json").read_text()) == [
         {"train": ["P0", "P0-2", "P3"], "val": ["P2"]},
         {"train": ["P2", "P3"], "val": ["P0", "P0-2"]},
@@ -190,6 +190,27 @@ def test_folds_are_by_patient_and_without_what_was_left_out(tmp_path: Path) -> N
     with pytest.raises(DeepError, match=r"split 0 has patients of split external \(P5\), whose scans are kept for"):
         export_dataset(path, tmp_path, "nnunet", splits=splits)
     assert not (export_dataset(path, tmp_path, "nnunet").folder / "splits_final.json").exists()
+
+
+def test_splits_of_the_whole_cohort_serve_for_one_segmentation(tmp_path: Path) -> None:
+    splits = tmp_path / "splits.csv"
+    splits.write_text("0_train,0_test,1_train,1_test\nP1,P2,P2,P1\n")
+    exported = export_dataset(raters(tmp_path / "in"), tmp_path, "nnunet", segmentation="CNN", splits=splits)
+    assert json.loads((exported.folder / "splits_final.json").read_text()) == [
+        {"train": ["P1"], "val": []},
+        {"train": [], "val": ["P1"]},
+    ]
+    splits.write_text("0_train,0_test\nP1,P9\n")
+    with pytest.raises(LearnError, match=r"patient P9 is not in the cohort"):
+        export_dataset(tmp_path / "in" / "cohort.csv", tmp_path, "nnunet", segmentation="CNN", splits=splits)
+
+
+def test_other_splits_are_the_same_export(tmp_path: Path) -> None:
+    path, splits = small(tmp_path / "in", ONE), tmp_path / "splits.csv"
+    for train, val in (("P1", "P2"), ("P2", "P1")):
+        splits.write_text(f"0_train,0_test\n{train},{val}\n")
+        folder = export_dataset(path, tmp_path, "nnunet", splits=splits).folder
+        assert json.loads((folder / "splits_final.json").read_text()) == [{"train": [train], "val": [val]}]
 
 
 def test_the_same_export_goes_on_and_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +330,8 @@ def test_command(tmp_path: Path) -> None:
         f"{folder}: 1 scan to train on, 1 to test, 2 lesions; "
         "next: nnUNetv2_plan_and_preprocess -d 3 --verify_dataset_integrity\n"
     )
-    (line,) = said.stderr.splitlines()
+    note, line = said.stderr.splitlines()
+    assert note == "note: split is empty of P1, P2: they are trained on"
     assert line.startswith(f"left out: P2: {tmp_path}/in/P2.nii.gz: the file is missing")
     archives.nifti(tmp_path / "in" / "P2.nii.gz", archives.ct())
     quiet = run("deep", "export", path, tmp_path / "raw", "--layout", "nnunet", "--dataset", 3, "--name", "X", "-q")
