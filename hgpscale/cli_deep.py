@@ -49,7 +49,13 @@ def export(
             show_default=False,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a data set that another export made.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Make all anew, also of another export or changed by hand; files that no export wrote stay.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a cohort as a data set that nnU-Net or nnDetection is trained on.

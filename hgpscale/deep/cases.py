@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hgpscale.cohort import Cohort, LesionRow
-from hgpscale.errors import DeepError
+from hgpscale.cohort.dicom.series import open_series
+from hgpscale.cohort.images import is_dicom_image
+from hgpscale.errors import DeepError, HgpscaleError
 from hgpscale.learn.targets import PARTS
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -81,14 +84,15 @@ def cases_of(cohort: Cohort, segmentation: str, *, by_pattern: bool = False) -> 
         Lesions of two patients are in one scan, or the manifest has no growth patterns.
 
     """
-    scans: dict[Path, list[LesionRow]] = {}
-    for row in cohort.rows:
-        if row.segmentation == segmentation:
-            scans.setdefault(row.image, []).append(row)
-    for image, rows in scans.items():
+    chosen = [row for row in cohort.rows if row.segmentation == segmentation]
+    which = scans_of(dict.fromkeys(row.image for row in chosen))
+    scans: dict[str, list[LesionRow]] = {}
+    for row in chosen:
+        scans.setdefault(which[row.image], []).append(row)
+    for rows in scans.values():
         patients = sorted({row.patient for row in rows})
         if len(patients) > 1:
-            raise DeepError(f"{image}: it is the scan of {' and '.join(patients)}, expected one patient a scan")
+            raise DeepError(f"{rows[0].image}: it is the scan of {' and '.join(patients)}, expected one patient a scan")
     names = case_names([rows[0].patient for rows in scans.values()])
     splits = cohort.columns.get("split")
     classes = patterns_of(cohort) if by_pattern else None
@@ -102,6 +106,34 @@ def cases_of(cohort: Cohort, segmentation: str, *, by_pattern: bool = False) -> 
         )
         for name, rows in zip(names, scans.values(), strict=True)
     ]
+
+
+def scans_of(images: Iterable[Path]) -> dict[Path, str]:
+    """Return what scan each path leads to: a scan of two spellings is one, a file of a DICOM series is its folder."""
+    places: dict[str, list[Path]] = {}
+    for image in images:
+        places.setdefault(_place(image), []).append(image)
+    found: dict[Path, str] = {}
+    for place, paths in places.items():
+        # A folder can hold several series: where it is given in several ways, the files of each tell.
+        several = len({os.path.realpath(path) for path in paths}) > 1
+        found |= {path: _series(path) if several else place for path in paths}
+    return found
+
+
+def _place(image: Path) -> str:
+    try:
+        in_folder = image.is_file() and is_dicom_image(image)
+    except OSError:  # reading it will say what is wrong
+        in_folder = False
+    return os.path.realpath(image.parent if in_folder else image)
+
+
+def _series(path: Path) -> str:
+    try:
+        return os.path.realpath(min(open_series(path).files))
+    except (HgpscaleError, OSError):
+        return os.path.realpath(path)
 
 
 def case_names(patients: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -115,10 +116,10 @@ def semantic(drawing: Drawing) -> NDArray[np.uint8]:
 
 
 def _liver(case: Case, image: Geometry) -> Volume:
-    livers = {(row.liver, row.liver_roi) for row in case.rows}
-    (path, roi), *more = livers
+    livers = {(os.path.realpath(row.liver or ""), row.liver_roi) for row in case.rows}
+    path, roi = case.rows[0].liver, case.rows[0].liver_roi
     assert path is not None, "a liver is drawn where every lesion has one"
-    if more:
+    if len(livers) > 1:
         raise MaskError(f"{case.image}: its lesions have {len(livers)} different livers, expected one")
     outlines = read_outlines(path, image, hashed=False)
     with about(path, HgpscaleError):

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from hgpscale._version import __version__
 from hgpscale.cohort import Cohort, open_image, read_image, read_manifest
 from hgpscale.cohort.layouts import LeftOut
+from hgpscale.cube.lock import Lock
 from hgpscale.deep.cases import Case
 from hgpscale.deep.drawing import Drawing, draw
-from hgpscale.deep.files import remove_partial, write_json, write_table, write_volume
-from hgpscale.deep.layouts import MADE_BY, Described
+from hgpscale.deep.files import write_json, write_table, write_volume
+from hgpscale.deep.layouts import Described
+from hgpscale.deep.place import alone, require_alone, require_apart, strays, take_place
 from hgpscale.deep.plan import Classes, Plan, make_plan
+from hgpscale.deep.record import CASES, DESCRIPTION, SPLITS, Entry, Record, digest_of, state_of
 from hgpscale.errors import DeepError, HgpscaleError, VoxelError
-from hgpscale.volume import Volume
-
-_DESCRIPTION, _RECORD, _CASES, _SPLITS = "dataset.json", "export.json", "cases.csv", "splits_final.json"
+from hgpscale.volume import Geometry, Volume
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Exported:
     notes
         What a person should know.
     problems
-        Scans that are not in it, and folds without a side.
+        Scans that are not in it or could not be read again, and folds without a side.
     next
         The command of the tool that comes next.
 
@@ -72,8 +70,9 @@ def export_dataset(
 ) -> Exported:
     """Write the scans and lesions of a cohort as a data set of another tool, one scan at a time.
 
-    A folder that the same export began is gone on with: label maps are made anew, and scans that are there are kept
-    unless their source is newer. `dataset.json` is written last.
+    A folder that the same export began is gone on with: label maps are made anew but for those that somebody changed,
+    scans are read again where their files are not those that they were made of, and what cannot be read now is kept as
+    it was written. `dataset.json` is written last.
 
     Parameters
     ----------
@@ -93,7 +92,8 @@ def export_dataset(
     splits
         Splits of patients, see `read_splits`, to write as folds.
     force
-        Whether to replace a data set that another export made.
+        Whether to make everything anew, also where another export made the data set or files were changed since. Only
+        files that exports wrote are removed.
     on_progress
         Called with scans done and their total.
 
@@ -102,117 +102,106 @@ def export_dataset(
     ManifestError, LearnError
         The manifest or the file of splits cannot be used.
     DeepError
-        Options do not fit together or the cohort; the place is taken; a file cannot be written; or no scan could be
-        used to train on. What is wrong with single scans is in `problems` instead.
+        Options do not fit together or the cohort; the place is taken, another export is writing to it, or the cohort
+        is read from it; a file cannot be written; or no scan could be used to train on. What is wrong with single scans
+        is in `problems` instead.
 
     """
     known = read_manifest(cohort) if isinstance(cohort, (str, Path)) else cohort
     plan = make_plan(known, Path(folder), layout, number, name, segmentation, classes, splits)
-    _take_place(plan, number, force=force)
+    require_apart(known, plan, splits)
+    with alone(plan.folder) as lock:
+        return _export(plan, number, lock, force=force, on_progress=on_progress)
+
+
+def _export(
+    plan: Plan, number: int, lock: Lock, *, force: bool, on_progress: Callable[[int, int], None] | None
+) -> Exported:
+    """Write what is planned, as `export_dataset` has it."""
+    record, kept = take_place(plan, number, force=force)
     written: list[Case] = []
-    notes, problems = list(plan.notes), list(plan.problems)
+    notes, problems = [*plan.notes, *kept], list(plan.problems)
     for done, case in enumerate(plan.cases):
         if on_progress:
             on_progress(done, len(plan.cases))
         try:
-            drawing, image = _read(plan, case)
+            content = _read(plan, record, case)
         except (HgpscaleError, OSError) as error:
-            _remove(plan, case)
-            problems.append(_left_out(case, error))
+            require_alone(lock)
+            problem = _left_out(case, error)
+            if record.is_whole(case.name):
+                # What cannot be read now, as a share that is away, is no reason to lose what was made of it.
+                problem = replace(problem, reason=f"{problem.reason}; what is written of it already is kept")
+                written.append(case)
+            else:
+                record.remove_case(case.name)
+            problems.append(problem)
             continue
-        _write(plan, case, drawing, image)
-        notes += [f"{case.patient}: {note}" for note in drawing.notes]
+        require_alone(lock)
+        notes += [f"{case.patient}: {note}" for note in _write(plan, record, case, content)]
         written.append(case)
     if on_progress:
         on_progress(len(plan.cases), len(plan.cases))
     if not any(case.split == "train" for case in written):
         why = f"; {problems[0].file}: {problems[0].reason}" if problems else ""
         raise DeepError(f"{plan.folder}: no scan to train on could be written{why}")
-    problems += _describe(plan, written)
+    require_alone(lock)
+    problems += _describe(plan, record, written)
+    notes += strays(plan, record)
     return Exported(plan.folder, tuple(written), tuple(notes), tuple(problems), plan.layout.next.format(number=number))
 
 
-def _take_place(plan: Plan, number: int, *, force: bool) -> None:
-    """Make the data set's folder, or find the one that the same export began; `dataset.json` goes until the end."""
-    folder = plan.folder
-    record = {
-        "made_by": MADE_BY,
-        "version": __version__,
-        "layout": plan.layout.name,
-        "segmentation": plan.segmentation,
-        "cases": len(plan.cases),
-        "digest": plan.digest(),
-    }
-    taken = plan.layout.title.format(number=number, name="*")
-    others = sorted(path.name for path in folder.parent.glob(taken) if path.name != folder.name)
-    if others:
-        raise DeepError(f"{folder.parent}: {others[0]} has this number already; give another by --dataset")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        before = _record_of(folder)
-        if before.get("made_by") != MADE_BY:
-            raise DeepError(f"{folder}: is there already, and no export has made it; give another --dataset or --name")
-        if before.get("digest") != record["digest"]:
-            if not force:
-                raise DeepError(
-                    f"{folder}: holds what was exported of another manifest or with other options; give --force to "
-                    "replace it, or another --dataset"
-                )
-            shutil.rmtree(folder)
-        elif force:
-            shutil.rmtree(folder)
-    write_json(folder / _RECORD, record)
-    (folder / _DESCRIPTION).unlink(missing_ok=True)
-    remove_partial(folder)
+class _Content(NamedTuple):
+    """What a case is written from; no image where the one that is written is of the same source."""
+
+    drawing: Drawing
+    geometry: Geometry
+    source: str
+    image: Volume | None
 
 
-def _record_of(folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _read(plan: Plan, case: Case) -> tuple[Drawing, Volume | None]:
-    """Return a case's lesions and its scan; no scan where one is written that is not older than its source.
+def _read(plan: Plan, record: Record, case: Case) -> _Content:
+    """Return a case's lesions and, where need be, its scan.
 
     Raises
     ------
     HgpscaleError, OSError
-        Something of it cannot be used.
+        Something of it cannot be used, or files are in its place that no export wrote.
 
     """
-    drawing = draw(case, open_image(case.image).geometry, with_liver=plan.liver)
-    there = plan.folder / plan.layout.image(case)
-    if there.is_file() and there.stat().st_mtime >= _newest(case.image):
-        return drawing, None
+    entry = record.cases.get(case.name, Entry())
+    for file in plan.layout.files(case):
+        if record.is_foreign(entry, file):
+            raise DeepError(f"{plan.folder / file}: is there already, and no export wrote it; move it away")
+    opened = open_image(case.image)
+    source = state_of(opened)  # before voxels are read: what is changed meanwhile is seen the next time
+    drawing = draw(case, opened.geometry, with_liver=plan.liver)
+    if source == entry.source and (plan.folder / plan.layout.image(case)).is_file():
+        return _Content(drawing, opened.geometry, source, None)
     image, _ = read_image(case.image)
     if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
         raise VoxelError(f"{case.image}: it holds NaN or infinite voxels, which no network can be trained on")
-    return drawing, image
+    return _Content(drawing, image.geometry, source, image)
 
 
-def _newest(image: Path) -> float:
-    """Return when a scan, or a file of its folder, was last changed."""
-    files = [image, *(image.iterdir() if image.is_dir() else ())]
-    return max(float(path.stat().st_mtime) for path in files)
-
-
-def _write(plan: Plan, case: Case, drawing: Drawing, image: Volume | None) -> None:
-    """Write a case's files, the scan last: where it is there, the others are."""
+def _write(plan: Plan, record: Record, case: Case, content: _Content) -> list[str]:
+    """Write a case's files but for those that somebody changed, and return what a person should know."""
     layout, folder = plan.layout, plan.folder
-    geometry = open_image(case.image).geometry if image is None else image.geometry
-    write_volume(folder / layout.label(case), Volume(layout.labels(drawing), geometry))
-    if layout.instances:
+    before, files = record.cases.get(case.name, Entry()), layout.files(case)
+    kept = {file: before.files[file] for file in files if record.is_changed(before, file)}
+    # A file without a digest is the export's own: a killed run must not take its half-made case for somebody's work.
+    begun: dict[str, str | None] = {**dict.fromkeys(files), **kept}
+    record.put(case.name, Entry(begun, before.source if content.image is None else ""))
+    if layout.label(case) not in kept:
+        write_volume(folder / layout.label(case), Volume(layout.labels(content.drawing), content.geometry))
+    if layout.instances and layout.beside(case) not in kept:
         write_json(folder / layout.beside(case), layout.instances(case))
-    if image is not None:
-        write_volume(folder / layout.image(case), image)
-
-
-def _remove(plan: Plan, case: Case) -> None:
-    """Remove what an earlier run wrote of a case that cannot be used any more."""
-    for name in (plan.layout.image(case), plan.layout.label(case), plan.layout.beside(case)):
-        (plan.folder / name).unlink(missing_ok=True)
+    if content.image is not None:
+        write_volume(folder / layout.image(case), content.image)
+    drawn = {file: digest_of(folder / file) for file in files if file not in kept and file != layout.image(case)}
+    record.put(case.name, Entry({**begun, **drawn}, content.source))
+    told = [f"{file} was changed since it was exported, and is kept; --force makes all anew" for file in kept]
+    return [*content.drawing.notes, *told]
 
 
 def _left_out(case: Case, error: HgpscaleError | OSError) -> LeftOut:
@@ -223,7 +212,7 @@ def _left_out(case: Case, error: HgpscaleError | OSError) -> LeftOut:
     return LeftOut(case.patient, file, reason)
 
 
-def _describe(plan: Plan, written: Sequence[Case]) -> list[LeftOut]:
+def _describe(plan: Plan, record: Record, written: Sequence[Case]) -> list[LeftOut]:
     """Write what is said of all cases, `dataset.json` last, and return what is wrong with folds."""
     classes = ("instance", "class") if plan.layout.classed else ()
     rows = [
@@ -231,19 +220,31 @@ def _describe(plan: Plan, written: Sequence[Case]) -> list[LeftOut]:
         for case in written
         for number, (row, value) in enumerate(zip(case.rows, case.classes, strict=True), start=1)
     ]
-    write_table(plan.folder / _CASES, ("case", "patient", "split", "lesion", *classes), rows)
-    problems = []
-    path = plan.folder / _SPLITS
-    path.unlink(missing_ok=True)
-    if plan.folds:
-        folds = [fold.of({case.name for case in written}) for fold in plan.folds]
-        write_json(path, [{"train": fold.train, "val": fold.val} for fold in folds])
-        problems = [
-            LeftOut("", str(path), f"fold {fold.name}: no scan is left to {'train on' if fold.val else 'validate on'}")
-            for fold in folds
-            if not (fold.train and fold.val)
-        ]
+    write_table(plan.folder / CASES, ("case", "patient", "split", "lesion", *classes), rows)
+    problems = _write_folds(plan, record, {case.name for case in written})
     counts = Counter(case.split for case in written)
     about = Described(plan.folder.name, plan.folder.name.partition("_")[2], plan.classes, plan.liver, counts)
-    write_json(plan.folder / _DESCRIPTION, plan.layout.describe(about))
+    write_json(plan.folder / DESCRIPTION, plan.layout.describe(about))
     return problems
+
+
+def _write_folds(plan: Plan, record: Record, written: Collection[str]) -> list[LeftOut]:
+    """Write the folds of the cases that are there, or remove those of an earlier run, and return what is wrong."""
+    path, before = plan.folder / SPLITS, record.splits
+    if not plan.folds:
+        if before.files and not record.is_changed(before, SPLITS):
+            record.remove(SPLITS)
+            record.splits = Entry()
+            record.save()
+        return []
+    folds = [fold.of(written) for fold in plan.folds]
+    record.splits = Entry({SPLITS: None})
+    record.save()
+    write_json(path, [{"train": fold.train, "val": fold.val} for fold in folds])
+    record.splits = Entry({SPLITS: digest_of(path)})
+    record.save()
+    return [
+        LeftOut("", str(path), f"fold {fold.name}: no scan is left to {'train on' if fold.val else 'validate on'}")
+        for fold in folds
+        if not (fold.train and fold.val)
+    ]

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from hgpscale.errors import DeepError
 from hgpscale.volume import Volume
 
 _PARTIAL = ".partial."
+_HALF = re.compile(r"\.\d+\.partial\..+")
 _PIECE = 1 << 20
 
 
@@ -61,19 +64,40 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[obje
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
     partial = path.with_name(f".{os.getpid()}{_PARTIAL}{path.name}")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(partial)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what cannot be written.
+
+    Raises
+    ------
+    DeepError
+        In place of an OSError.
+
+    """
+    try:
+        yield
     except OSError as error:
         why = error.strerror or error
         raise DeepError(f"{path}: cannot be written: {why}; mend that, and run the same command again") from error
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove what a killed process left half written below a folder: tools take hidden files for cases too."""
-    for path in folder.rglob(f".*{_PARTIAL}*"):
-        path.unlink()
+def remove_partial(*folders: Path) -> None:
+    """Remove what killed processes left half written in folders: tools take hidden files for cases too."""
+    for path in [path for folder in folders if folder.is_dir() for path in folder.iterdir()]:
+        if is_partial(path) and path.is_file():
+            with writing(path):
+                path.unlink(missing_ok=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a name is that of a file which is being written."""
+    return _HALF.fullmatch(path.name) is not None

@@ -25,8 +25,10 @@ class Fold:
         return Fold(self.name, train, val)
 
 
-def read_folds(path: Path, cases: Sequence[Case]) -> list[Fold]:
+def read_folds(path: Path, cases: Sequence[Case], patients: Collection[str]) -> list[Fold]:
     """Read splits of patients, as `hgpscale evaluate` takes and writes them.
+
+    `patients` are all of the manifest: splits of it may name those that have no case.
 
     Raises
     ------
@@ -37,8 +39,8 @@ def read_folds(path: Path, cases: Sequence[Case]) -> list[Fold]:
 
     """
     folds = []
-    for split in read_splits(path, [case.patient for case in cases]):
-        train, val = ([cases[at] for at in rows] for rows in (split.train, split.test))
+    for split in read_splits(path, [*(case.patient for case in cases), *patients]):
+        train, val = ([cases[at] for at in rows if at < len(cases)] for rows in (split.train, split.test))
         if kept := sorted({case.patient for case in (*train, *val) if case.split == "external"}):
             raise DeepError(
                 f"{path}: split {split.name} has patients of split external ({some(kept)}), whose scans are kept for "

@@ -13,6 +13,7 @@ from hgpscale.deep.drawing import Drawing, semantic
 
 ENDING = ".nii.gz"
 MADE_BY = "hgpscale deep export"
+_KINDS = ("images", "labels")
 _FOLDERS = {"train": "Tr", "external": "Ts"}
 
 
@@ -87,6 +88,14 @@ class DataSetLayout:
     def beside(self, case: Case) -> str:
         """Return where the file beside its label map is, if there is one."""
         return self._path("labels", case, ".json")
+
+    def files(self, case: Case) -> list[str]:
+        """Return where all its files are, the image last."""
+        return [self.label(case), *([self.beside(case)] if self.instances else []), self.image(case)]
+
+    def folders(self) -> list[str]:
+        """Return where cases are within the data set's folder."""
+        return ["/".join(filter(None, (self.inner, f"{kind}{of}"))) for kind in _KINDS for of in _FOLDERS.values()]
 
     def _path(self, kind: str, case: Case, ending: str) -> str:
         return "/".join(filter(None, (self.inner, f"{kind}{_FOLDERS[case.split]}", f"{case.name}{ending}")))

@@ -13,6 +13,7 @@ from typing import Literal
 
 from hgpscale.cohort import Cohort
 from hgpscale.cohort.layouts import LeftOut
+from hgpscale.cohort.manifest import SPLITS
 from hgpscale.deep.cases import Case, cases_of, choose_segmentation, some
 from hgpscale.deep.folds import Fold, read_folds
 from hgpscale.deep.layouts import LAYOUTS, DataSetLayout
@@ -58,6 +59,10 @@ class Plan:
     notes: tuple[str, ...]
     problems: tuple[LeftOut, ...]
 
+    def folders(self) -> list[Path]:
+        """Return where cases are."""
+        return [self.folder / name for name in self.layout.folders()]
+
     def digest(self) -> str:
         """Return one digest of what decides on the files, but for what is in scans and masks."""
         rows = [
@@ -100,7 +105,8 @@ def make_plan(
     problems = [LeftOut(case.patient, str(case.image), _untyped(case)) for case in every if None in case.classes]
     if not any(case.split == "train" for case in cases):
         raise DeepError(f"{cohort.source}: no scan to train on: {_why_none(every, problems)}")
-    folds = read_folds(Path(splits), every) if splits is not None else []
+    patients = dict.fromkeys(patient for (patient,) in cohort.cells("patient"))
+    folds = read_folds(Path(splits), every, patients) if splits is not None else []
     without = [case.patient for case in cases if any(row.liver is None for row in case.rows)]
     notes = [*_notes_on(cohort, rater, cases, folds)]
     if not shape.classed and without and len(without) < len(cases):
@@ -136,6 +142,10 @@ def _notes_on(cohort: Cohort, segmentation: str, cases: Sequence[Case], folds: S
     missing = [lesion for lesion in cohort.lesions if lesion not in drawn]
     if missing:
         notes.append(f"lesions that {segmentation} does not outline are background: {some(missing)}")
+    marks = dict(cohort.columns["split"]) if "split" in cohort.columns else {}
+    unmarked = [case.patient for case in cases if marks and marks[case.rows[0].lesion] not in SPLITS]
+    if len(unmarked) < len(cases) and unmarked:
+        notes.append(f"split is empty of {some(list(dict.fromkeys(unmarked)))}: they are trained on")
     scans = Counter(case.patient for case in cases if case.split == "train")
     several = [patient for patient, count in scans.items() if count > 1]
     if several and not folds:

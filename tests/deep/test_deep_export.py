@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from cohorts import A, B, C, manifest, small, voxels, with_liver
+from dicom_files import write_series
 from test_cli import assert_refused, run
 
 from hgpscale.cohort import read_manifest
@@ -172,13 +173,13 @@ def test_folds_are_by_patient_and_without_what_was_left_out(tmp_path: Path) -> N
     splits = tmp_path / "splits.csv"
     splits.write_text(",0_train,0_test,1_train,1_test\n0,P0,P2,P2,P0\n1,P3,,P3,\n")
     exported = export_dataset(path, tmp_path, "nnunet", splits=splits)
-    assert exported.notes == ("in no fold: P4",)
+    assert exported.notes == ("split is empty of P0, P2, P3, P4: they are trained on", "in no fold: P4")
     assert json.loads((exported.folder / "splits_final.json").read_text()) == [
         {"train": ["P0", "P0-2", "P3"], "val": ["P2"]},
         {"train": ["P2", "P3"], "val": ["P0", "P0-2"]},
     ]
     (tmp_path / "in" / "s2.nii.gz").unlink()
-    problems = export_dataset(path, tmp_path, "nnunet", splits=splits).problems
+    problems = export_dataset(path, tmp_path, "nnunet", splits=splits, force=True).problems
     assert [(problem.patient, problem.reason) for problem in problems[1:]] == [
         ("", "fold 0: no scan is left to validate on")
     ]
@@ -189,6 +190,27 @@ def test_folds_are_by_patient_and_without_what_was_left_out(tmp_path: Path) -> N
     with pytest.raises(DeepError, match=r"split 0 has patients of split external \(P5\), whose scans are kept for"):
         export_dataset(path, tmp_path, "nnunet", splits=splits)
     assert not (export_dataset(path, tmp_path, "nnunet").folder / "splits_final.json").exists()
+
+
+def test_splits_of_the_whole_cohort_serve_for_one_segmentation(tmp_path: Path) -> None:
+    splits = tmp_path / "splits.csv"
+    splits.write_text("0_train,0_test,1_train,1_test\nP1,P2,P2,P1\n")
+    exported = export_dataset(raters(tmp_path / "in"), tmp_path, "nnunet", segmentation="CNN", splits=splits)
+    assert json.loads((exported.folder / "splits_final.json").read_text()) == [
+        {"train": ["P1"], "val": []},
+        {"train": [], "val": ["P1"]},
+    ]
+    splits.write_text("0_train,0_test\nP1,P9\n")
+    with pytest.raises(LearnError, match=r"patient P9 is not in the cohort"):
+        export_dataset(tmp_path / "in" / "cohort.csv", tmp_path, "nnunet", segmentation="CNN", splits=splits)
+
+
+def test_other_splits_are_the_same_export(tmp_path: Path) -> None:
+    path, splits = small(tmp_path / "in", ONE), tmp_path / "splits.csv"
+    for train, val in (("P1", "P2"), ("P2", "P1")):
+        splits.write_text(f"0_train,0_test\n{train},{val}\n")
+        folder = export_dataset(path, tmp_path, "nnunet", splits=splits).folder
+        assert json.loads((folder / "splits_final.json").read_text()) == [{"train": [train], "val": [val]}]
 
 
 def test_the_same_export_goes_on_and_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +286,7 @@ def test_a_disk_that_refuses_stops_the_export(tmp_path: Path, monkeypatch: pytes
         export_dataset(path, tmp_path, "nnunet")
     monkeypatch.undo()
     (tmp_path / "file").write_text("")
-    with pytest.raises(DeepError, match=r"cannot be written: Not a directory"):
+    with pytest.raises(DeepError, match=r"/file: cannot be written: File exists; mend that"):
         export_dataset(path, tmp_path / "file", "nnunet")
 
 
@@ -308,7 +330,8 @@ def test_command(tmp_path: Path) -> None:
         f"{folder}: 1 scan to train on, 1 to test, 2 lesions; "
         "next: nnUNetv2_plan_and_preprocess -d 3 --verify_dataset_integrity\n"
     )
-    (line,) = said.stderr.splitlines()
+    note, line = said.stderr.splitlines()
+    assert note == "note: split is empty of P1, P2: they are trained on"
     assert line.startswith(f"left out: P2: {tmp_path}/in/P2.nii.gz: the file is missing")
     archives.nifti(tmp_path / "in" / "P2.nii.gz", archives.ct())
     quiet = run("deep", "export", path, tmp_path / "raw", "--layout", "nnunet", "--dataset", 3, "--name", "X", "-q")
@@ -328,3 +351,44 @@ def test_help_knows_every_layout() -> None:
     assert "Example: hgpscale deep export cohort.csv nnUNet_raw --layout nnunet" in said
     assert f"<{'|'.join(LAYOUTS)}>" in said
     assert "export" in run("deep", "--help").stdout
+
+
+def spelled(folder: Path, how: str) -> list[Path]:
+    """Write a scan, and return paths of it for two lesions."""
+    if how.startswith("dicom"):
+        files = write_series(folder / "s", archives.ct(), archives.SPACING)
+        return [folder / "s", files[1]] if how == "dicom folder" else [files[0], files[1]]
+    scan = archives.nifti(folder / "a.nii.gz", archives.ct())
+    (folder / "sub").mkdir()
+    (folder / "link.nii.gz").symlink_to(scan)
+    return [scan, folder / "link.nii.gz" if how == "link" else folder / "sub" / ".." / "a.nii.gz"]
+
+
+@pytest.mark.parametrize("how", ["dots", "link", "dicom folder", "dicom file"])
+def test_a_scan_of_two_spellings_is_one_case(tmp_path: Path, how: str) -> None:
+    rows = []
+    for number, (image, place) in enumerate(zip(spelled(tmp_path / "in", how), (A, B), strict=True)):
+        mask = archives.nifti(tmp_path / "in" / f"m{number}.nii.gz", archives.mask(place))
+        rows.append({"patient": "P1", "lesion": f"L{number}", "image": str(image), "mask": str(mask)})
+    liver = archives.nifti(tmp_path / "in" / "liver.nii.gz", archives.mask(A, B))
+    (tmp_path / "in" / "other.nii.gz").symlink_to(liver)
+    for row, name in zip(rows, ("liver", "other"), strict=True):
+        row["liver"] = str(tmp_path / "in" / f"{name}.nii.gz")
+    path = manifest(tmp_path / "cohort.csv", rows)
+    exported = export_dataset(path, tmp_path, "nnunet")
+    assert [(case.name, len(case.rows)) for case in exported.cases] == [("P1", 2)]
+    np.testing.assert_array_equal(voxels(exported.folder / "labelsTr/P1.nii.gz"), 2 * archives.mask(A, B))
+    rows[1]["patient"] = "P2"
+    with pytest.raises(DeepError, match=r"it is the scan of P1 and P2, expected one patient a scan"):
+        export_dataset(manifest(path, rows), tmp_path / "b", "nnunet")
+
+
+def test_series_of_one_folder_are_several_scans(tmp_path: Path) -> None:
+    files = [write_series(tmp_path / "s", archives.ct() + n, archives.SPACING, prefix=f"s{n}-") for n in (0, 1)]
+    rows = []
+    for number, (image, place) in enumerate([(files[0][0], A), (files[1][0], B), (files[1][2], C)]):
+        mask = archives.nifti(tmp_path / f"m{number}.nii.gz", archives.mask(place))
+        rows.append({"patient": "P1", "lesion": f"L{number}", "image": str(image), "mask": str(mask)})
+    exported = export_dataset(manifest(tmp_path / "cohort.csv", rows), tmp_path, "nnunet")
+    assert [[row.lesion for row in case.rows] for case in exported.cases] == [["L0"], ["L1", "L2"]]
+    np.testing.assert_array_equal(voxels(exported.folder / "imagesTr/P1-2_0000.nii.gz"), archives.ct() + 1)
