@@ -19,7 +19,13 @@ import s3_server
 from hypothesis import HealthCheck, settings
 
 # Compiling a kernel takes seconds once; that is no reason to call an example slow.
-settings.register_profile("hgpscale", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# In CI every run draws the same examples: more of them would only take longer.
+settings.register_profile(
+    "hgpscale",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=40 if os.environ.get("CI") else 100,
+)
 settings.register_profile("few examples", settings.get_profile("hgpscale"), max_examples=25)
 settings.load_profile("hgpscale")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from hypothesis import settings
 from hypothesis import strategies as st
 
 TEXTURES = ("noise", "constant", "many levels", "checkerboard", "two levels", "half flat", "few levels")
@@ -13,6 +15,11 @@ TEXTURES = ("noise", "constant", "many levels", "checkerboard", "two levels", "h
 ROUGH = ("noise", "many levels", "checkerboard", "two levels", "few levels")
 REGIONS = ("whole", "half", "slice", "few voxels", "sparse", "inside and border", "two blobs")
 DTYPES = (np.int16, np.uint16, np.float32, np.float64)
+
+
+def examples(number: int) -> settings:
+    """Return how many examples a property test draws: a third where every run draws the same ones, in CI."""
+    return settings(max_examples=max(8, number // 3) if os.environ.get("CI") else number)
 
 
 def _texture(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray[Any, Any]:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from reference import differences, overflows, radiomics
-from strategies import ROUGH, phantoms, preparation_settings
+from strategies import ROUGH, examples, phantoms, preparation_settings
 
 from hgpscale.catalog import FAMILIES, IMAGE_TYPES
 from hgpscale.compat import RadiomicsFeatureExtractor
@@ -220,7 +220,7 @@ CALLS = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(CALLS, max_size=8))
 def test_methods_leave_the_same_state(calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]]) -> None:
     theirs, ours = extractors(lambda cls: cls())
@@ -230,7 +230,7 @@ def test_methods_leave_the_same_state(calls: list[tuple[str, tuple[Any, ...], di
     assert_same_state(theirs, ours)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(phantoms(shortest=3, textures=ROUGH), preparation_settings())
 def test_diagnostics_of_any_phantom(images: tuple[sitk.Image, sitk.Image], setting: dict[str, Any]) -> None:
     assume(not overflows(images[0], setting))

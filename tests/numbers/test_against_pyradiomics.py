@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import given
 from reference import assert_same, assert_same_values, our_features, reference_features
-from strategies import phantoms, texture_settings
+from strategies import examples, phantoms, texture_settings
 
 from hgpscale.catalog import FAMILIES
 
@@ -63,19 +63,19 @@ def test_real_scans(case: str, setting: dict[str, Any], shared_data: Path) -> No
         assert_same_values(theirs, our_features(image, mask, setting, label), f"label {label}")
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(phantoms())
 def test_phantoms_as_stored(phantom: tuple[sitk.Image, sitk.Image]) -> None:
     assert_same(*phantom, {})
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(phantoms())
 def test_phantoms_at_1_mm(phantom: tuple[sitk.Image, sitk.Image]) -> None:
     assert_same(*phantom, ONE_MM)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(phantoms(shortest=3), texture_settings())
 def test_settings(phantom: tuple[sitk.Image, sitk.Image], setting: dict[str, Any]) -> None:
     # No neighbour fits and too many bins for the values: pyradiomics refuses the lesion, hgpscale only the families.
@@ -100,7 +100,7 @@ def test_settings(phantom: tuple[sitk.Image, sitk.Image], setting: dict[str, Any
     ],
     ids=str,
 )
-@settings(max_examples=25)
+@examples(25)
 @given(phantom=phantoms(shortest=3))
 def test_resampling(phantom: tuple[sitk.Image, sitk.Image], setting: dict[str, Any]) -> None:
     assert_same(*phantom, setting)

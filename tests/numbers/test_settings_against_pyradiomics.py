@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from reference import assert_same, overflows
-from strategies import ROUGH, image_types, phantoms, plane_settings, preparation_settings
+from strategies import ROUGH, examples, image_types, phantoms, plane_settings, preparation_settings
 
 from hgpscale.catalog import IMAGE_TYPES
 
@@ -47,14 +47,14 @@ REAL = {
 }
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(phantoms(shortest=3, textures=(*ROUGH, "half flat")), preparation_settings())
 def test_preparation(phantom: Phantom, setting: dict[str, Any]) -> None:
     assume(not overflows(phantom[0], setting))
     assert_same(*phantom, setting)
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(phantoms(shortest=3), plane_settings())
 def test_planes_and_weights(phantom: Phantom, setting: dict[str, Any]) -> None:
     assert_same(*phantom, setting)
@@ -90,13 +90,13 @@ def test_resampling_goes_by_position_within_a_wide_tolerance(spacing: tuple[floa
 
 
 @pytest.mark.parametrize("name", [name for name in IMAGE_TYPES if name != "Original"])
-@settings(max_examples=15)
+@examples(15)
 @given(phantom=phantoms(shortest=4, textures=ROUGH), data=st.data())
 def test_each_image_type(name: str, phantom: Phantom, data: st.DataObject) -> None:
     assert_same(*phantom, {}, image_types=data.draw(image_types(name)), features=LIGHT)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(phantoms(shortest=4, textures=ROUGH), preparation_settings(), image_types())
 def test_image_types_after_preparation(phantom: Phantom, setting: dict[str, Any], types: dict[str, Any]) -> None:
     assume(not overflows(phantom[0], setting))
@@ -127,7 +127,7 @@ def test_the_peak_is_that_of_what_filters_see(setting: dict[str, Any], name: str
     assert_same(sitk.GetImageFromArray(voxels), sitk.GetImageFromArray(mask), setting, image_types=image_types)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(phantoms(shortest=4, textures=ROUGH), plane_settings(), image_types("Original", "Wavelet", "LBP2D", "LoG"))
 def test_image_types_in_planes(phantom: Phantom, setting: dict[str, Any], types: dict[str, Any]) -> None:
     assert_same(*phantom, setting, image_types=types, features=LIGHT)

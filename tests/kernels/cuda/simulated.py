@@ -20,7 +20,7 @@ from hgpscale.kernels.offsets import all_offsets, half_offsets
 Array = np.ndarray[Any, Any]
 Images = tuple[Box, list[Array], list[Array], list[LevelGrid]]
 NEIGHBOURS = st.sampled_from([((1,), None), ((2,), None), ((1, 2), None), ((1,), 0), ((1, 2), 2)])
-FEW = settings(max_examples=12, deadline=None)
+FEW = settings(max_examples=6, deadline=None)
 
 
 def lay(mask: Array, bins: list[Array]) -> Images:

@@ -26,7 +26,7 @@ from hgpscale.settings import Settings
 
 Array = np.ndarray[Any, Any]
 TEXTURES = [family for family in DEFAULT_FAMILIES if family not in SHAPE_FAMILIES and family != "firstorder"]
-FEW = settings(max_examples=10, deadline=None)
+FEW = settings(max_examples=6, deadline=None)
 DTYPES = (np.int16, np.uint8, np.float32, np.float64)
 
 
@@ -101,7 +101,7 @@ def test_textures_have_the_same_bits(these: Drawn) -> None:
     assert_same_textures(these)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(drawn(most=2))
 def test_statistics_have_the_same_bits(these: Drawn) -> None:
     for one, other in zip(on_the_gpu(these), on_cpu(these), strict=True):
@@ -126,7 +126,7 @@ def test_parts_take_as_many_as_there_is_room_for() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*(overflow|invalid value):RuntimeWarning")
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 7, 300, 600]), st.floats(-10, 10))
 def test_statistics_of_many_values(seed: int, n: int, shift: float) -> None:
     rng = np.random.default_rng(seed)

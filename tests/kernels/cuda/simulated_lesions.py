@@ -42,7 +42,7 @@ def assert_same(phantom: Phantom, parameters: dict[str, Any]) -> None:
         np.testing.assert_array_equal(ours[0][key], row, err_msg=str(key))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     phantoms(shortest=4, textures=ROUGH),
     preparation_settings(),
