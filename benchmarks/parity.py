@@ -23,7 +23,8 @@ import yaml
 from real_scans import SCANS
 
 from hgpscale.catalog import DEFAULT_FAMILIES
-from hgpscale.settings import INTERPOLATORS, Settings
+from hgpscale.parameters import INTERPOLATORS
+from hgpscale.settings import Settings
 from hgpscale.single import extract_lesion
 from hgpscale.testing import sphere
 

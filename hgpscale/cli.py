@@ -42,7 +42,8 @@ class _Commands(TyperGroup):
             context = getattr(error, "ctx", None)
             name = context.command_path if context else "hgpscale"
             message: str = error.format_message()  # type: ignore[attr-defined]
-            status = _fail(f"{message.rstrip('.')}; see {name} --help")
+            message = message.replace("Value error, ", "").rstrip(".")
+            status = _fail(f"{message}; see {name} --help")
         except (HgpscaleError, OSError) as error:
             if os.environ.get("HGPSCALE_DEBUG") == "1":
                 raise

@@ -76,6 +76,8 @@ def compute_lesion(cut: Cut, settings: Settings) -> tuple[Values, Failures]:
         a region around it does, that is a failure of its keys.
     VoxelError
         NaN or infinite voxels in the lesion, or where they would spread from.
+    SettingsError
+        The settings ask for a GPU, and there is none.
     GpuLostError
         The GPU failed, and this process can use it no more.
 

@@ -19,6 +19,20 @@ from hgpscale.errors import SettingsError
 
 SECTIONS = ("setting", "imageType", "featureClass", "voxelSetting")
 
+INTERPOLATORS = (
+    "sitkNearestNeighbor",
+    "sitkLinear",
+    "sitkBSpline",
+    "sitkGaussian",
+    "sitkLabelGaussian",
+    "sitkHammingWindowedSinc",
+    "sitkCosineWindowedSinc",
+    "sitkWelchWindowedSinc",
+    "sitkLanczosWindowedSinc",
+    "sitkBlackmanWindowedSinc",
+)
+"""SimpleITK's interpolators in the order of their codes, which start at 1."""
+
 PER_IMAGE_TYPE = (
     *("binWidth", "binCount", "distances", "symmetricalGLCM", "weightingNorm", "gldm_a", "voxelArrayShift"),
     *("force2D", "force2Ddimension"),

@@ -15,21 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from hgpscale.bands import Band, band_of
 from hgpscale.catalog import DEFAULT_FAMILIES, FAMILIES, IMAGE_TYPES, LESION
 from hgpscale.errors import SettingsError
-from hgpscale.parameters import PER_IMAGE_TYPE, nearest, read_parameters, settings_values
-
-INTERPOLATORS = (
-    "sitkNearestNeighbor",
-    "sitkLinear",
-    "sitkBSpline",
-    "sitkGaussian",
-    "sitkLabelGaussian",
-    "sitkHammingWindowedSinc",
-    "sitkCosineWindowedSinc",
-    "sitkWelchWindowedSinc",
-    "sitkLanczosWindowedSinc",
-    "sitkBlackmanWindowedSinc",
-)
-"""SimpleITK's interpolators in the order of their codes, which start at 1."""
+from hgpscale.parameters import INTERPOLATORS, PER_IMAGE_TYPE, nearest, read_parameters, settings_values
 
 _DEFAULT_WAVELET = "coif1"
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from hgpscale.cohort.layouts.cases import MADE_BY
 from hgpscale.deep.cases import Case
 from hgpscale.deep.drawing import Drawing, semantic
 
 ENDING = ".nii.gz"
-MADE_BY = "hgpscale deep export"
 _KINDS = ("images", "labels")
 _FOLDERS = {"train": "Tr", "external": "Ts"}
 

@@ -67,7 +67,7 @@ class _Grey(NamedTuple):
 
 @dataclass(eq=False)
 class GpuRegion(Region):
-    """One image type of one region of interest.
+    """One image type of one region of interest; all images are counted together as soon as one is asked for.
 
     Attributes
     ----------
@@ -110,10 +110,6 @@ class GpuRegion(Region):
     def differences(self) -> NDArray[np.int64]:
         """As `Region` has it."""
         return self._alike.differences[self.index]
-
-    @classmethod
-    def count_together(cls, regions: Sequence[Region], distances: Sequence[tuple[int, ...]]) -> None:
-        """Do nothing: images on a GPU are counted together as soon as one is asked for."""
 
     @property
     def _alike(self) -> _Alike:

@@ -120,7 +120,6 @@ class Region(ABC):
         """Return differences to the neighbours: see `hgpscale.kernels.ngtdm.count_differences`."""
 
     @classmethod
-    @abstractmethod
     def count_together(cls, regions: Sequence[Region], distances: Sequence[tuple[int, ...]]) -> None:
         """Count the chains of several images of a region at once, where that is faster than one after the other.
 
@@ -132,6 +131,7 @@ class Region(ABC):
             Which chains, by image.
 
         """
+        return
 
     @property
     def across(self) -> int | None:

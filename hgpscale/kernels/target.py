@@ -52,16 +52,16 @@ class Target(NamedTuple):
 
 
 CPU = Target(
-    np.ascontiguousarray,
-    np.empty,
-    np.zeros,
-    operator.getitem,
-    wavelet.convolve,
-    recursive_gaussian.filter_lines,
-    recursive_gaussian.add_scaled,
-    bspline.spline_coefficients,
-    bspline.interpolate_box,
-    gradient.gradient_magnitude,
-    surface.count_cubes,
-    surface.surface_points,
+    put=np.ascontiguousarray,
+    empty=np.empty,
+    zeros=np.zeros,
+    cut=operator.getitem,
+    convolve=wavelet.convolve,
+    filter_lines=recursive_gaussian.filter_lines,
+    add_scaled=recursive_gaussian.add_scaled,
+    spline_coefficients=bspline.spline_coefficients,
+    interpolate_box=bspline.interpolate_box,
+    gradient_magnitude=gradient.gradient_magnitude,
+    count_cubes=surface.count_cubes,
+    surface_points=surface.surface_points,
 )

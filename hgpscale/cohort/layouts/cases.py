@@ -13,7 +13,7 @@ from hgpscale.errors import ManifestError
 CASES = "cases.csv"
 """A table that says by its columns `case` and `patient` of whom a case is."""
 MADE_BY = "hgpscale deep export"
-"""What dataset.json and export.json of an own export say; written here too, as `hgpscale.deep` is built on this."""
+"""What dataset.json and export.json of an own export say."""
 
 
 def is_export(folder: Path, description: Mapping[str, Any]) -> bool:

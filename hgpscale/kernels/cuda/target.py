@@ -7,17 +7,17 @@ from hgpscale.kernels.cuda.memory import empty, put, zeros
 from hgpscale.kernels.target import Target
 
 GPU = Target(
-    put,
-    empty,
-    zeros,
-    wavelet.cut,
-    wavelet.convolve,
-    recursive_gaussian.filter_lines,
-    recursive_gaussian.add_scaled,
-    bspline.spline_coefficients,
-    bspline.interpolate_box,
-    gradient.gradient_magnitude,
-    surface.count_cubes,
-    surface.surface_points,
+    put=put,
+    empty=empty,
+    zeros=zeros,
+    cut=wavelet.cut,
+    convolve=wavelet.convolve,
+    filter_lines=recursive_gaussian.filter_lines,
+    add_scaled=recursive_gaussian.add_scaled,
+    spline_coefficients=bspline.spline_coefficients,
+    interpolate_box=bspline.interpolate_box,
+    gradient_magnitude=gradient.gradient_magnitude,
+    count_cubes=surface.count_cubes,
+    surface_points=surface.surface_points,
 )
 """The GPU that numba has chosen for this process."""
