@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hgpscale.deep.export import Exported, export_dataset
+from hgpscale.deep.datasets import Exported, export_dataset
 
 __all__ = ["Exported", "export_dataset"]

@@ -149,7 +149,7 @@ def test_a_killed_run_does_not_take_its_own_label_map_for_somebody_s(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("hgpscale.deep.export.digest_of", killed)
+        patch.setattr("hgpscale.deep.datasets.export.digest_of", killed)
         with pytest.raises(KeyboardInterrupt):
             export_dataset(path, tmp_path, "nnunet")
     archives.nifti(tmp_path / "in" / "P1_L1.nii.gz", archives.mask(B))

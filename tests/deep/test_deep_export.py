@@ -18,8 +18,8 @@ from test_cli import assert_refused, run
 from hgpscale.cohort import read_manifest
 from hgpscale.deep import Exported, export_dataset
 from hgpscale.deep.cases import case_names
-from hgpscale.deep.files import write_volume
-from hgpscale.deep.layouts import LAYOUTS
+from hgpscale.deep.datasets.files import write_volume
+from hgpscale.deep.datasets.layouts import LAYOUTS
 from hgpscale.errors import DeepError, LearnError, ManifestError
 
 PATTERNS: dict[str, dict[str, Any]] = {
@@ -221,7 +221,7 @@ def test_the_same_export_goes_on_and_another_is_refused(tmp_path: Path, monkeypa
             raise KeyboardInterrupt
         write_volume(to, volume)
 
-    monkeypatch.setattr("hgpscale.deep.export.write_volume", interrupted)
+    monkeypatch.setattr("hgpscale.deep.datasets.export.write_volume", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export_dataset(path, tmp_path, "nnunet")
     folder = tmp_path / "Dataset101_HGP"
@@ -233,7 +233,7 @@ def test_the_same_export_goes_on_and_another_is_refused(tmp_path: Path, monkeypa
         made.append(to.name)
         write_volume(to, volume)
 
-    monkeypatch.setattr("hgpscale.deep.export.write_volume", noted)
+    monkeypatch.setattr("hgpscale.deep.datasets.export.write_volume", noted)
     archives.nifti(tmp_path / "in" / "P1_L1.nii.gz", archives.mask(C))
     (folder / "imagesTr" / ".7.partial.P2_0000.nii.gz").write_bytes(b"of a process that was killed")
     exported = export_dataset(path, tmp_path, "nnunet")

@@ -14,12 +14,12 @@ from hgpscale.cohort import Cohort, open_image, read_image, read_manifest
 from hgpscale.cohort.layouts import LeftOut
 from hgpscale.cube.lock import Lock
 from hgpscale.deep.cases import Case
+from hgpscale.deep.datasets.files import write_json, write_table, write_volume
+from hgpscale.deep.datasets.layouts import Described
+from hgpscale.deep.datasets.place import alone, require_alone, require_apart, strays, take_place
+from hgpscale.deep.datasets.plan import Classes, Plan, make_plan
+from hgpscale.deep.datasets.record import CASES, DESCRIPTION, SPLITS, Entry, Record, digest_of, state_of
 from hgpscale.deep.drawing import Drawing, draw
-from hgpscale.deep.files import write_json, write_table, write_volume
-from hgpscale.deep.layouts import Described
-from hgpscale.deep.place import alone, require_alone, require_apart, strays, take_place
-from hgpscale.deep.plan import Classes, Plan, make_plan
-from hgpscale.deep.record import CASES, DESCRIPTION, SPLITS, Entry, Record, digest_of, state_of
 from hgpscale.errors import DeepError, HgpscaleError, VoxelError
 from hgpscale.volume import Geometry, Volume
 
@@ -81,7 +81,7 @@ def export_dataset(
     folder
         Where the tool keeps its raw data; the data set becomes a folder in it, such as ``Dataset101_HGP``.
     layout
-        Name of one of `hgpscale.deep.layouts.LAYOUTS`.
+        Name of one of `hgpscale.deep.datasets.layouts.LAYOUTS`.
     number, name
         Of the data set: 1 to 999; letters, digits, ``_`` and ``-``.
     segmentation

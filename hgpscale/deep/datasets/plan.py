@@ -15,8 +15,8 @@ from hgpscale.cohort import Cohort
 from hgpscale.cohort.layouts import LeftOut
 from hgpscale.cohort.manifest import SPLITS
 from hgpscale.deep.cases import Case, cases_of, choose_segmentation, some
-from hgpscale.deep.folds import Fold, read_folds
-from hgpscale.deep.layouts import LAYOUTS, DataSetLayout
+from hgpscale.deep.datasets.folds import Fold, read_folds
+from hgpscale.deep.datasets.layouts import LAYOUTS, DataSetLayout
 from hgpscale.errors import DeepError
 from hgpscale.learn.targets import PARTS
 
