@@ -128,6 +128,15 @@ class Saliency:
     rim: NDArray[np.bool_]
     maps: NDArray[np.float32]
 
+    def shown(self) -> Saliency:
+        """Return the slice that holds most of the lesion, ``z`` 1: what a page shows, and all that has to be kept."""
+        z = int(self.lesion.sum(axis=(1, 2)).argmax())
+        one = slice(z, z + 1)
+        return Saliency(
+            self.image[one].copy(), self.spacing, self.lesion[one].copy(), self.rim[one].copy(),
+            self.maps[:, one].copy(),
+        )  # fmt: skip
+
 
 def lesion_id(case: str, number: int) -> str:
     """Return the id of a lesion: no two cases' lesions share one, and hardly any is that of a drawn one."""

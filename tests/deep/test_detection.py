@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from compared import COMPARED, scan
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -29,17 +30,6 @@ SCORES = st.lists(st.sampled_from([0.2, 0.4, 0.5, 0.7, 0.9]), min_size=4, max_si
 
 def row(*numbers: int) -> NDArray[np.uint16]:
     return np.array(numbers, np.uint16).reshape(1, 1, -1)
-
-
-def scan(scores: list[float], hits: list[int], lesions: int, threshold: float = 0.5) -> Compared:
-    """Return a scan of which only scores and hits matter."""
-    truths, dice = np.arange(1, lesions + 1), np.full(lesions, 0.75)
-    found = np.array([hits.index(n) + 1 if n in hits else 0 for n in truths.tolist()], np.int64)
-    nothing = np.full(lesions, np.nan)
-    return Compared(
-        np.array(scores), np.array(hits, np.int64), truths, found, np.where(found > 0, dice, np.nan), nothing, nothing,
-        0.5 if lesions else np.nan, threshold,
-    )  # fmt: skip
 
 
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
@@ -116,19 +106,6 @@ def test_froc_by_hand() -> None:
     assert {rate: sensitivity_at(curve, rate) for rate in expected} == pytest.approx(expected)
     # 1/8, 1/4, 1/2: one third; 1: two thirds; 2, 4, 8: all.
     assert average_sensitivity(curve) == pytest.approx((3 / 3 + 2 / 3 + 3) / 7)
-
-
-COMPARED = st.lists(
-    st.lists(st.tuples(st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0]), st.booleans()), max_size=6).map(
-        lambda found: scan(
-            [score for score, _ in found],
-            [n if hit else 0 for n, (_, hit) in enumerate(found, start=1)],
-            len(found) + 1,
-        )
-    ),
-    min_size=1,
-    max_size=5,
-)
 
 
 @given(COMPARED, st.lists(st.floats(0, 10), min_size=2, max_size=10))
