@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,13 @@ import pydicom
 from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    RTStructureSetStorage,
+    generate_uid,
+)
 
 Array = np.ndarray[Any, Any]
 Source = Path | Sequence[Dataset]
@@ -108,6 +115,32 @@ def write_series(
         paths.append(folder / f"{prefix}{len(array) - z:04d}.dcm")
         ds.save_as(paths[-1], enforce_file_format=True)
     return paths
+
+
+def enhanced(path: Path, order: list[int]) -> None:
+    """Make one multi-frame file of a series' slices, in some order."""
+    slices = [pydicom.dcmread(p) for p in sorted(path.iterdir(), reverse=True)]
+    shutil.rmtree(path)
+    path.mkdir()
+    ds = slices[0]
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    ds.NumberOfFrames = len(order)
+    ds.PixelData = b"".join(slices[z].PixelData for z in order)
+    shared, groups = pydicom.Dataset(), []
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [pydicom.Dataset()], [pydicom.Dataset()]
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = ds.ImageOrientationPatient
+    shared.PixelMeasuresSequence[0].PixelSpacing = ds.PixelSpacing
+    for z in order:
+        own = pydicom.Dataset()
+        own.PlanePositionSequence, own.PixelValueTransformationSequence = [pydicom.Dataset()], [pydicom.Dataset()]
+        own.PlanePositionSequence[0].ImagePositionPatient = slices[z].ImagePositionPatient
+        own.PixelValueTransformationSequence[0].RescaleSlope = 1
+        own.PixelValueTransformationSequence[0].RescaleIntercept = z
+        groups.append(own)
+    ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence = [shared], groups
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
+        delattr(ds, name)
+    ds.save_as(path / "enhanced.dcm")
 
 
 def new_dataset(kind: str) -> FileDataset:

@@ -223,16 +223,17 @@ def _row(scan: Found, seen: Seen, folder: Path) -> dict[str, str]:
         "patient": scan.patient,
         "lesion": f"{scan.stem}-{seen.lesion}" if seen.lesion else scan.stem,
         "segmentation": seen.segmentation,
-        "image": _relative(scan.image, folder),
-        "mask": _relative(seen.mask, folder),
+        "image": relative_to(scan.image, folder),
+        "mask": relative_to(seen.mask, folder),
         "label": "" if seen.label is None else str(seen.label),
         "roi": seen.roi,
-        "liver": "" if scan.liver is None else _relative(scan.liver, folder),
+        "liver": "" if scan.liver is None else relative_to(scan.liver, folder),
         "liver_roi": "" if scan.liver is None else scan.liver_roi,
     }
 
 
-def _relative(path: Path, folder: Path) -> str:
+def relative_to(path: Path, folder: Path) -> str:
+    """Return a path as a manifest in a folder, absolute, writes it."""
     path = path.absolute()
     try:
         return Path(os.path.relpath(path, folder)).as_posix()

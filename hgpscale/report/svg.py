@@ -55,14 +55,16 @@ def nice_axis(values: Sequence[float], label: str, *, include: Sequence[float] =
     """Return an axis with round ticks that holds all finite `values`."""
     finite = [float(value) for value in (*values, *include) if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
-    if low == high:
+    if math.isclose(low, high, rel_tol=1e-9):
         pad = abs(low) / 10 or 0.5
         low, high = low - pad, high + pad
     raw = (high - low) / count
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = tuple(round(step * i, 12) for i in range(first, last + 1))
+    # Twelve digits of the step: what is behind them is rounding.
+    digits = 12 - math.floor(math.log10(step))
+    ticks = tuple(round(step * i, digits) for i in range(first, last + 1))
     return Axis(ticks[0], ticks[-1], ticks, label)
 
 

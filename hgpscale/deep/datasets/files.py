@@ -45,13 +45,13 @@ def write_volume(path: Path, volume: Volume) -> None:
         finally:
             plain.unlink(missing_ok=True)
 
-    _write(path, write)
+    write_whole(path, write)
 
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write JSON; errors as of `write_volume`."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    _write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -59,10 +59,11 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[obje
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([columns, *rows])
-    _write(path, lambda partial: partial.write_text(text.getvalue(), encoding="utf-8"))
+    write_whole(path, lambda partial: partial.write_text(text.getvalue(), encoding="utf-8"))
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a file written under another name, and give it its own once it is whole; errors as of `write_volume`."""
     partial = path.with_name(f".{os.getpid()}{_PARTIAL}{path.name}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

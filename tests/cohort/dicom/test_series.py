@@ -1,7 +1,6 @@
 """DICOM series as images: against SimpleITK's series reader, and every reason to refuse one."""
 
 import locale
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import IDENTIFYING, write_series
+from dicom_files import IDENTIFYING, enhanced, write_series
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEG2000Lossless, RLELossless, generate_uid
 
 from hgpscale.cohort import check_cohort, file_digest, open_image, read_image, read_manifest, read_parts
@@ -139,32 +138,6 @@ def test_big_endian(tmp_path: Path, kind: str) -> None:
     assert array.dtype.isnative
     np.testing.assert_array_equal(array, expected)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(by_itk(paths)), expected)
-
-
-def enhanced(path: Path, order: list[int]) -> None:
-    """Make one multi-frame file of a series' slices, in some order."""
-    slices = [pydicom.dcmread(p) for p in sorted(path.iterdir(), reverse=True)]
-    shutil.rmtree(path)
-    path.mkdir()
-    ds = slices[0]
-    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = pydicom.uid.EnhancedCTImageStorage
-    ds.NumberOfFrames = len(order)
-    ds.PixelData = b"".join(slices[z].PixelData for z in order)
-    shared, groups = pydicom.Dataset(), []
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [pydicom.Dataset()], [pydicom.Dataset()]
-    shared.PlaneOrientationSequence[0].ImageOrientationPatient = ds.ImageOrientationPatient
-    shared.PixelMeasuresSequence[0].PixelSpacing = ds.PixelSpacing
-    for z in order:
-        own = pydicom.Dataset()
-        own.PlanePositionSequence, own.PixelValueTransformationSequence = [pydicom.Dataset()], [pydicom.Dataset()]
-        own.PlanePositionSequence[0].ImagePositionPatient = slices[z].ImagePositionPatient
-        own.PixelValueTransformationSequence[0].RescaleSlope = 1
-        own.PixelValueTransformationSequence[0].RescaleIntercept = z
-        groups.append(own)
-    ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence = [shared], groups
-    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
-        delattr(ds, name)
-    ds.save_as(path / "enhanced.dcm")
 
 
 def test_enhanced_multi_frame_with_its_frames_in_any_order(tmp_path: Path) -> None:
