@@ -291,10 +291,16 @@ SHAPE_FAMILIES = ("shape", "shape2D")
 TABLE = "table"
 """Family of the columns of an imported table that no pyradiomics name explains."""
 
+DEEP = "deep"
+"""Family of the numbers that networks make of a lesion, such as embeddings."""
+
+OWN_FAMILIES = (TABLE, DEEP)
+"""Families that no settings ask for: whoever brings their numbers names the features. One vector a lesion."""
+
 
 def is_of_region(family: str) -> bool:
     """Whether there is one vector a region, the same for every image type; it stands under `ORIGINAL`."""
-    return family in SHAPE_FAMILIES or family == TABLE
+    return family in SHAPE_FAMILIES or family in OWN_FAMILIES
 
 
 DEFAULT_FAMILIES = tuple(name for name in FAMILIES if name != "shape2D")
@@ -360,14 +366,20 @@ IMAGE_TYPES: dict[str, ImageType] = {
 
 
 def flat_name(image_type: str, family: str, feature: str) -> str:
-    """Return pyradiomics' name of a column, as in ``original_glcm_Contrast``; an imported column keeps its own."""
-    return feature if family == TABLE else f"{image_type}_{family}_{feature}"
+    """Return pyradiomics' name of a column, as in ``original_glcm_Contrast``; an imported column keeps its own.
+
+    What networks made is ``deep_<feature>``.
+    """
+    if family in OWN_FAMILIES:
+        return feature if family == TABLE else f"{family}_{feature}"
+    return f"{image_type}_{family}_{feature}"
 
 
 CUBE_NAMES = (
     *("lesion", "segmentation", "region", "image_type", "family"),
     *("image", "image_path", "mask", "label", "requested_label", "roi"),
-    *("image_digest", "mask_digest", "surroundings_digest", "state", "error", "zarr.json", TABLE, f"{TABLE}_feature"),
+    *("image_digest", "mask_digest", "surroundings_digest", "state", "error", "zarr.json"),
+    *(name for family in OWN_FAMILIES for name in (family, f"{family}_feature")),
 )
 """What a cube's folder, or a table exported from it, holds besides the families and the manifest's own columns."""
 
@@ -387,8 +399,27 @@ _IMAGE_NAME = re.compile(
 _IMAGE_NAME_OF_ANY_CASE = re.compile(_IMAGE_NAME.pattern, re.IGNORECASE)
 
 
+_DEEP_FEATURE = re.compile("[A-Z][A-Za-z0-9]*")
+
+
+def is_deep_feature(name: str) -> bool:
+    """Whether a feature of the family `DEEP` can have this name: a word as pyradiomics writes its own.
+
+    Without an underscore, so that ``deep_<feature>`` never reads as one of pyradiomics' names with something before it.
+    """
+    return _DEEP_FEATURE.fullmatch(name) is not None
+
+
+def deep_feature(column: str) -> str | None:
+    """Return the feature of the family `DEEP` that a flat table's column is; None where it is none."""
+    family, _, feature = column.partition("_")
+    return feature if family == DEEP and is_deep_feature(feature) else None
+
+
 def is_feature_name(name: str) -> bool:
-    """Whether a column of a flat table could have this name, whatever its case."""
+    """Whether a column of a flat table could have this name; of pyradiomics' names whatever its case."""
+    if deep_feature(name) is not None:
+        return True
     image, _, feature = name.partition("_")
     known = {f"{family.name}_{feature}".casefold() for family in FAMILIES.values() for feature in family.names}
     return feature.casefold() in known and _IMAGE_NAME_OF_ANY_CASE.fullmatch(image) is not None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hgpscale.catalog import IMAGE_TYPES, LESION, ORIGINAL, TABLE, is_of_region
+from hgpscale.catalog import IMAGE_TYPES, LESION, ORIGINAL, OWN_FAMILIES, is_of_region
 
 if TYPE_CHECKING:
     from hgpscale.settings import Settings
@@ -56,9 +56,9 @@ class Contents:
     def keys(self) -> tuple[Key, ...]:
         """The key of every vector: region by region, shape first, then image by image, as pyradiomics.
 
-        The family `TABLE` comes last: one vector a lesion, whatever the regions.
+        Families that no settings ask for come last: one vector a lesion, whatever the regions.
         """
-        of_region = [family for family in self.features if is_of_region(family) and family != TABLE]
+        of_region = [family for family in self.features if is_of_region(family) and family not in OWN_FAMILIES]
         of_image = [family for family in self.features if not is_of_region(family)]
         product = [
             (region, image, family)
@@ -67,7 +67,12 @@ class Contents:
             for image in images
             for family in families
         ]
-        return (*product, *[(LESION, ORIGINAL, TABLE)] * (TABLE in self.features))
+        return (*product, *((LESION, ORIGINAL, family) for family in OWN_FAMILIES if family in self.features))
+
+    @cached_property
+    def extracted(self) -> tuple[Key, ...]:
+        """Those of `keys` that settings ask for, so that `extract` can make them."""
+        return tuple(key for key in self.keys if key[2] not in OWN_FAMILIES)
 
 
 def image_names(settings: Settings) -> list[str]:

@@ -152,8 +152,8 @@ class Failure:
     ----------
     stage
         The step that failed: ``read``, ``geometry``, ``mask``, ``memory``, ``voxels``, ``filter``, ``features``,
-        ``worker`` (its process died), ``run`` (an unexpected error, see the log) or ``table`` (an imported table has no
-        such number).
+        ``worker`` (its process died), ``run`` (an unexpected error, see the log), ``table`` (an imported table has no
+        such number) or ``deep`` (networks made no number).
     reason
         One line for a person: what was expected, what was found, what to do.
 

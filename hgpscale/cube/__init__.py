@@ -1,5 +1,6 @@
 """Results: one zarr store a cohort, written by one writer, read by anyone with xarray."""
 
+from hgpscale.cube.attach import Put, put_family
 from hgpscale.cube.export import export
 from hgpscale.cube.head import LAYOUT_VERSION
 from hgpscale.cube.import_table import Imported, import_table
@@ -17,12 +18,14 @@ __all__ = [
     "Finding",
     "Imported",
     "Packed",
+    "Put",
     "Tables",
     "Verification",
     "export",
     "import_table",
     "open_cube",
     "pack",
+    "put_family",
     "status",
     "verify",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hgpscale.catalog import DEEP
 from hgpscale.contents import Key
 from hgpscale.cube.schema import DONE, FINISHED
 
@@ -46,12 +47,12 @@ def numbers_of(dataset: xr.Dataset, keys: Sequence[Key]) -> NDArray[np.float64]:
     """Return the features of some keys side by side, shape ``(lesion, segmentation, feature)``.
 
     What is not done is NaN: of what an update made pending, or a kill interrupted, the arrays hold numbers still. A
-    cube that says it is finished has nothing of the kind, and is not asked for its states, which take longer to read
-    than its numbers.
+    cube that says it is finished has nothing of the kind, but of the family `DEEP`, and is not asked for its states,
+    which take longer to read than its numbers.
     """
     cell = ("region", "image_type", "family")
     position = {dim: {label: i for i, label in enumerate(labels_of(dataset, dim))} for dim in cell if dim in dataset}
-    done = None if is_finished(dataset) else ordered(dataset["state"], (*PAIR, *cell)) == DONE
+    done = None if are_final(dataset, keys) else ordered(dataset["state"], (*PAIR, *cell)) == DONE
     families = {
         family: ordered(
             dataset[family],
@@ -74,11 +75,11 @@ def numbers_of(dataset: xr.Dataset, keys: Sequence[Key]) -> NDArray[np.float64]:
     return out
 
 
-def is_finished(dataset: xr.Dataset) -> bool:
-    """Whether the cube says that nothing of it is pending."""
-    return bool(dataset.attrs.get(FINISHED, False))
+def are_final(dataset: xr.Dataset, keys: Iterable[Key]) -> bool:
+    """Whether the cube says that nothing is pending, and that speaks of all these keys."""
+    return bool(dataset.attrs.get(FINISHED, False)) and all(family != DEEP for _, _, family in keys)
 
 
 def needed_of(dataset: xr.Dataset, keys: Sequence[Key]) -> list[str]:
     """Return the variables that `numbers_of` reads."""
-    return [*dict.fromkeys(family for _, _, family in keys), *([] if is_finished(dataset) else ["state"])]
+    return [*dict.fromkeys(family for _, _, family in keys), *([] if are_final(dataset, keys) else ["state"])]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import zarr
 
-from hgpscale.catalog import FAMILIES, ORIGINAL, is_of_region
+from hgpscale.catalog import FAMILIES, ORIGINAL, OWN_FAMILIES, is_of_region
 from hgpscale.contents import Contents, Key
 from hgpscale.cube import manifest, merge, schema, store
 from hgpscale.cube.by_row import mask_of
@@ -110,9 +110,10 @@ def grow(path: str | Path, cohort: Cohort, settings: Settings, *, update: bool) 
         raise CubeError(f"{path}: was packed for sharing and takes no more records; extract to the cube it was made of")
     settle(root, before)
     merged = merge.merge(before.settings, before.versions, settings)
-    old = _positions({dim: _stored(root[dim], cohort.lesions) for dim in schema.LABELS})
+    old = labels_in(root, cohort.lesions)
     states = States(root["state"], old)
-    numbers = states.rows_with(schema.DONE, before.contents.keys)
+    # Numbers that networks made tell nothing of the files: their rows are as free as rows without any.
+    numbers = states.rows_with(schema.DONE, before.contents.extracted)
     told = manifest.compare(path, cohort, root, before, old, numbers)
     differences = [*merged.differences, *told.differences]
     # Of a cube without numbers nothing can be mixed with anything.
@@ -123,7 +124,9 @@ def grow(path: str | Path, cohort: Cohort, settings: Settings, *, update: bool) 
         )
     stale = merged.stale.intersection(before.contents.keys)
     asked = Contents.of(merged.settings)
-    contents = replace(asked, regions=tuple(dict.fromkeys((*before.contents.regions, *asked.regions))))
+    own = {family: names for family, names in before.contents.features.items() if family in OWN_FAMILIES}
+    regions = tuple(dict.fromkeys((*before.contents.regions, *asked.regions)))
+    contents = replace(asked, regions=regions, features={**asked.features, **own})
     labels = _labels(told, old, contents)
     versions = {**before.versions, **{family: FAMILIES[family].version for family in settings.features}}
     after = replace(
@@ -143,7 +146,7 @@ def grow(path: str | Path, cohort: Cohort, settings: Settings, *, update: bool) 
         make_pending(root, states, old, stale, np.ones(states.shape, bool))
     if others := told.stale | told.mended:
         make_pending(root, states, old, before.contents.keys, mask_of(old, others, states.shape))
-    shown = _without(root, before, merged.replaced) if merged.replaced else before
+    shown = without(root, before, merged.replaced) if merged.replaced else before
     lay_out(root, shown, after, {dim: list(names) for dim, names in labels.items()})
     _write(root, told)
     if after != shown:
@@ -183,7 +186,7 @@ async def _blank(array: Any, where: tuple[Any, ...], rows: NDArray[np.bool_]) ->
         await array.setitem(where, values)
 
 
-def _without(root: zarr.Group, head: Head, families: Sequence[str]) -> Head:
+def without(root: zarr.Group, head: Head, families: Sequence[str]) -> Head:
     """Have the cube show no families of which all vectors are pending; their arrays are made anew."""
     features = {family: names for family, names in head.contents.features.items() if family not in families}
     fewer = replace(head, contents=replace(head.contents, features=features))
@@ -201,6 +204,11 @@ def _labels(told: Told, old: Labels, contents: Contents) -> dict[str, dict[str, 
     new = {"region": list(regions), "image_type": images, "family": list(contents.features)}
     others = _positions({dim: dict.fromkeys((*old.get(dim, ()), *names)) for dim, names in new.items()})
     return {"lesion": told.lesions, "segmentation": told.segmentations, **others}
+
+
+def labels_in(root: zarr.Group, known: Iterable[str] = ()) -> dict[str, dict[str, int]]:
+    """Return the position of every label of a settled cube, by dimension; known names take no memory twice."""
+    return _positions({dim: _stored(root[dim], known) for dim in schema.LABELS})
 
 
 def _stored(array: zarr.Array, known: Iterable[str]) -> list[str]:

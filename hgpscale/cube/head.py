@@ -10,7 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +36,9 @@ COLUMNS, SIZES, VERSIONS, CHECKSUM = "manifest_columns", "sizes", "family_versio
 SEALED = "sealed"
 """Attribute of a cube that `pack` made: it takes no more records."""
 
+ABOUT = "about"
+"""Attribute of a cube that numbers were put into: what made them, by family. Others have none."""
+
 
 _RESTORE = "restore it from a copy, or extract to another path"
 
@@ -57,11 +60,14 @@ class Head:
     versions
         Numeric version of each family.
     finished
-        Whether nothing is pending. It is said last, and unsaid before anything is made pending.
+        Whether nothing is pending that settings or a table brought. It is said last, and unsaid before anything of it
+        is made pending. Of the family `DEEP` it says nothing.
     made_by
         Version of hgpscale that made it.
     sealed
         Whether it was packed: it takes no more records then.
+    about
+        What made the numbers of a family that was put into the cube, as JSON, by family.
 
     """
 
@@ -73,6 +79,7 @@ class Head:
     finished: bool = False
     made_by: str = __version__
     sealed: bool = False
+    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def variables(self) -> tuple[Variable, ...]:
@@ -99,6 +106,7 @@ class Head:
             VERSIONS: dict(self.versions),
             FINISHED: self.finished,
             SEALED: self.sealed,
+            **({ABOUT: dict(self.about)} if self.about else {}),
         }
         return {**said, CHECKSUM: _checksum(said)}
 
@@ -117,6 +125,7 @@ class Head:
                 bool(attributes[FINISHED]),
                 str(attributes[VERSION]),
                 bool(attributes[SEALED]),
+                {str(family): dict(about) for family, about in attributes.get(ABOUT, {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"

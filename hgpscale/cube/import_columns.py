@@ -1,4 +1,7 @@
-"""Where a column of an imported table goes: to a feature, to the family `table`, along with the lesion, or nowhere."""
+"""Where a column of an imported table goes: to a feature, to the family `table`, along with the lesion, or nowhere.
+
+Numbers under names as the family `deep` has them in exported tables go to that family.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,19 @@ from dataclasses import dataclass
 from itertools import chain, count
 from typing import NamedTuple
 
-from hgpscale.catalog import FAMILIES, LESION, ORIGINAL, TABLE, column_problems, flat_name, is_of_region, parts_of_name
+from hgpscale.catalog import (
+    DEEP,
+    FAMILIES,
+    LESION,
+    ORIGINAL,
+    OWN_FAMILIES,
+    TABLE,
+    column_problems,
+    deep_feature,
+    flat_name,
+    is_of_region,
+    parts_of_name,
+)
 from hgpscale.contents import Contents, Key
 from hgpscale.cube.import_read import UNNAMED
 
@@ -76,7 +91,7 @@ def clashes(places: Mapping[str, Place]) -> list[tuple[str, str]]:
 
 def contents_of(places: Mapping[str, Place]) -> Contents:
     """Return room for all places: ``lesion`` first, families and features in the catalogue's order."""
-    named = [place for place in places.values() if place.family != TABLE]
+    named = [place for place in places.values() if place.family not in OWN_FAMILIES]
     regions = sorted(dict.fromkeys(place.region for place in named), key=lambda region: region != LESION)
     images = dict.fromkeys(place.image_type for place in named if not is_of_region(place.family))
     there = {(place.family, place.feature) for place in named}
@@ -85,8 +100,10 @@ def contents_of(places: Mapping[str, Place]) -> Contents:
         for family in FAMILIES.values()
         if any(name == family.name for name, _ in there)
     }
-    own = tuple(place.feature for place in places.values() if place.family == TABLE)
-    return Contents(tuple(regions), tuple(images), {**features, **({TABLE: own} if own else {})})
+    for family in OWN_FAMILIES:
+        if own := tuple(place.feature for place in places.values() if place.family == family):
+            features[family] = own
+    return Contents(tuple(regions), tuple(images), features)
 
 
 def column_name(prefixes: Mapping[str, str], place: Place) -> str:
@@ -102,7 +119,7 @@ class Columns:
     named
         Those with a name as pyradiomics writes it.
     places
-        Columns of numbers: those of `named`, and those that go to the family `table`.
+        Columns of numbers: those of `named`, and those that go to the families `table` and `deep`.
     carried
         The name in the cube of each column that goes along with the lesion.
     said
@@ -141,6 +158,9 @@ class Columns:
             self.carry(column, "carried as text")
         elif column.rpartition("__")[2].casefold() in _FRONT:
             self.carry(column, "carried as a number")
+        elif (feature := deep_feature(column)) is not None:
+            self.places[column] = Place(LESION, ORIGINAL, DEEP, feature)
+            self.say(DEEP, column)
         else:
             self.places[column] = Place(LESION, ORIGINAL, TABLE, column)
             self.say(TABLE, column)

@@ -9,6 +9,7 @@ import dask.array as da
 import xarray as xr
 import zarr
 
+from hgpscale.catalog import DEEP
 from hgpscale.cube import schema
 from hgpscale.cube.head import Head, open_root
 from hgpscale.cube.tables import Tables
@@ -25,7 +26,8 @@ Of a slice of a slice Dask reads whole tasks, so that larger ones make `batches`
 def open_cube(path: str | Path) -> xr.Dataset:
     """Open a cube; whatever is not a label or a column of the manifest is read when it is used.
 
-    Of a cube that is not finished the states are read at once: what they call done is there, whatever a run adds later.
+    Of a cube that is not finished, or has numbers of networks, the states are read at once: what they call done is
+    there, whatever a run adds later.
 
     Plain ``xarray.open_zarr(path, consolidated=False)`` opens it too. This checks the layout first, orders the
     variables, shows of a cube that a run is adding to what it was before, and gives text as Python strings, because
@@ -62,7 +64,7 @@ def _variable(root: zarr.Group, variable: schema.Variable, head: Head) -> xr.Var
     counts = tuple(slice(size) for size in variable.shape(head.lengths))
     values: Any
     # A run may be writing: states are read before any number, so that what they call done is there.
-    is_snapshot = variable.name == "state" and not head.finished
+    is_snapshot = variable.name == "state" and (not head.finished or DEEP in head.contents.features)
     if variable.name in head.columns or len(variable.dims) == 1 or is_snapshot:
         values = array[counts]
     else:

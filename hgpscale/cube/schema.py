@@ -17,7 +17,7 @@ import pandas as pd
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from hgpscale.catalog import FAMILIES, TABLE, is_of_region
+from hgpscale.catalog import DEEP, FAMILIES, TABLE, is_of_region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,10 @@ LABEL_CHUNK = 16
 PENDING, DONE, FAILED = "pending", "done", "failed"
 
 FINISHED = "finished"
-"""Attribute of a cube that says that nothing of it is pending."""
+"""Attribute of a cube that says that nothing of it is pending, besides what networks make."""
+
+OWN_TITLES = {TABLE: "Columns of an imported table", DEEP: "Numbers that networks made"}
+"""Long names of the families that no settings ask for."""
 
 MANIFEST_NAMES = {"image_path": "image", "requested_label": "label"}
 """Variables that hold a manifest column of another name."""
@@ -168,9 +171,9 @@ def family_variables(family: str, names: tuple[str, ...]) -> tuple[Variable, Var
     dim = f"{family}_feature"
     # Shape is measured on the mask, so it is the same for every image type.
     dims = (*_PAIR, "region", dim) if is_of_region(family) else (*_PAIR, "region", "image_type", dim)
-    if family == TABLE:
-        about: dict[str, Any] = {}
-        long_name = "Columns of an imported table"
+    about: dict[str, Any] = {}
+    if family in OWN_TITLES:
+        long_name = OWN_TITLES[family]
     else:
         features = {feature.name: feature for feature in FAMILIES[family].features}
         long_name = FAMILIES[family].long_name

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from hgpscale.catalog import DEEP
 from hgpscale.cube import store
 from hgpscale.cube.head import LAYOUT_VERSION, Head
 from hgpscale.cube.reader import open_cube
@@ -57,7 +58,7 @@ class CubeStatus:
     partial
         Those of `failed` that have some numbers.
     pending
-        Rows that are not finished.
+        Rows that are not finished. What networks are still to make leaves no row pending: see `families`.
     families
         The same by family; a row counts once for each region and image type.
     failures
@@ -119,7 +120,8 @@ def status(path: str | Path) -> CubeStatus:
     families: dict[str, Counter[str]] = {family: Counter() for family in head.contents.features}
     failed, noted = [], []
     for records in cube.hgp.records_by_block():
-        keys = _count(records, ["lesion", "segmentation"])
+        of_networks = (records["family"] == DEEP) & (records["state"] == PENDING)
+        keys = _count(records.assign(state=records["state"].mask(of_networks, "")), ["lesion", "segmentation"])
         finished = keys[PENDING] == 0
         lacking = finished & (keys[FAILED] > 0)
         rows["rows"] += len(keys)

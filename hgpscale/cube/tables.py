@@ -15,7 +15,7 @@ from hgpscale.catalog import LESION, ORIGINAL, flat_name
 from hgpscale.contents import Key
 from hgpscale.cube import batches, schema
 from hgpscale.cube.agreement import icc
-from hgpscale.cube.arrays import PAIR, blocks, has_row, is_finished, labels_of, numbers_of, ordered
+from hgpscale.cube.arrays import PAIR, are_final, blocks, has_row, labels_of, numbers_of, ordered
 from hgpscale.cube.head import COLUMNS, Head
 from hgpscale.errors import CubeError
 
@@ -242,7 +242,7 @@ class Tables:
     def _with_states(self) -> xr.Dataset:
         """The dataset with its states read once, where they are needed."""
         dataset = self._dataset
-        return dataset if is_finished(dataset) else dataset.assign(state=dataset["state"].compute())
+        return dataset if are_final(dataset, self.keys) else dataset.assign(state=dataset["state"].compute())
 
     def names(self, *, prefixed: bool = True) -> list[str]:
         """Return the names of the feature columns; `prefixed`: of all segmentations, with those as a prefix."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hgpscale.catalog import is_of_region
+from hgpscale.catalog import OWN_FAMILIES, is_of_region
 from hgpscale.cohort import file_digest
 from hgpscale.contents import Key
 from hgpscale.cube import schema, store
@@ -257,7 +257,7 @@ class _Look:
     def _cells(
         self, lesions: slice, rater: int, region: int, has_row: NDArray[np.bool_], names: NDArray[Any], *, unknown: bool
     ) -> NDArray[np.bool_]:
-        """Compare states, errors and values of one region; return which lesions have numbers."""
+        """Compare states, errors and values of one region; return which lesions have numbers of their scan."""
         keys = [key for key in self.head.contents.keys if key[0] == self.labels["region"][region]]
         states, errors = (
             self._labelled("state", lesions, rater, region),
@@ -278,7 +278,8 @@ class _Look:
             if values is None or error is None or unknown:
                 self.wrong.append((*cell, state != PENDING))
             else:
-                numbers |= (state == DONE) & has_row
+                if family not in OWN_FAMILIES:
+                    numbers |= (state == DONE) & has_row
                 for what, rows in _contradictions(state, error, values, has_row):
                     self._wrong(cell, key, names, rows, what)
         return numbers

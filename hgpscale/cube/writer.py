@@ -45,7 +45,7 @@ _LESIONS_AT_A_TIME = 256 * schema.LESION_CHUNK
 
 
 class CubeWriter:
-    """Stores records in a cube; made by `open`, used as a context manager.
+    """Stores records in a cube; made by `open`, or by `attach.put_family`; used as a context manager.
 
     Only one can be open on a cube at a time. Leaving the context flushes, also after an exception such as
     KeyboardInterrupt, and lets the cube go.
@@ -67,7 +67,7 @@ class CubeWriter:
         self,
         path: str | Path,
         grown: grow.Grown,
-        cohort: Cohort,
+        rows: Iterable[Row],
         keys: Collection[Key],
         lock: Lock,
         *,
@@ -89,7 +89,7 @@ class CubeWriter:
         wanted = set(keys)
         self._keys = tuple(key for key in self.contents.keys if key in wanted)
         self._patcher = patches.Patcher(self._keys, self.contents.features, self._labels)
-        self._ours = mask_of(self._labels, cohort.cells("lesion", "segmentation"), self._states.shape)
+        self._ours = mask_of(self._labels, rows, self._states.shape)
         self._survey()
 
     @classmethod
@@ -144,7 +144,7 @@ class CubeWriter:
                     grown = grow.make(path, cohort, Contents.of(settings), settings, versions)
             keys = Contents.of(settings).keys
             times = {"flush_records": flush_records, "flush_seconds": flush_seconds}
-            writer = cls(path, grown, cohort, keys, lock, **times)  # type: ignore[arg-type]
+            writer = cls(path, grown, _rows(cohort), keys, lock, **times)  # type: ignore[arg-type]
             if retry_failed:
                 writer.reset(writer.failed(), only=schema.FAILED)
             writer._say_finished(not writer.missing and not writer._others)  # a kill may have come before it was said
@@ -165,7 +165,7 @@ class CubeWriter:
             with making(path, lock):
                 grown = grow.make(path, cohort, contents, None, {}, commit=False)
                 times = {"flush_records": schema.LESION_CHUNK, "flush_seconds": math.inf}
-                writer = cls(path, grown, cohort, contents.keys, lock, **times)  # type: ignore[arg-type]
+                writer = cls(path, grown, _rows(cohort), contents.keys, lock, **times)  # type: ignore[arg-type]
                 yield writer
                 writer.flush()
                 writer._head.commit(grown.root)
@@ -175,15 +175,16 @@ class CubeWriter:
         """Read what is missing, failed and done."""
         self._missing = Missing(self._labels, self._states.shape, self._keys)
         self._has_failed = np.zeros(self._states.shape, bool)
-        self._others = False  # whether anything is pending that is not asked for
+        self._others = False  # whether anything is pending that is not asked for, but could be extracted
         self._has_numbers = np.zeros(self._states.shape, bool)
-        chosen = set(self._keys)
+        chosen, extracted = set(self._keys), set(self.contents.extracted)
         asked = np.array([key in chosen for key in self.contents.keys], bool)
+        of_scan = np.array([key in extracted for key in self.contents.keys], bool)
         has_row = self._has_row()
         for block, states in self._states.blocks(self.contents.keys):
-            self._has_numbers[block] = (states == CODES[schema.DONE]).any(axis=2)
+            self._has_numbers[block] = ((states == CODES[schema.DONE]) & of_scan).any(axis=2)
             ours = self._ours[block][..., None]
-            others = has_row[block][..., None] & ~(ours & asked)
+            others = has_row[block][..., None] & ~(ours & asked) & of_scan
             self._others |= bool((others & (states == CODES[schema.PENDING])).any())
             states = states[:, :, asked]
             self._missing.note(block, ours & (states == CODES[schema.PENDING]))
@@ -214,7 +215,7 @@ class CubeWriter:
         return set(rows_at(self._labels, self._has_failed))
 
     def has_numbers(self, row: Row) -> bool:
-        """Whether the cube has numbers of a row, of the keys that are asked for or of others."""
+        """Whether the cube has numbers of a row's scan, of the keys that are asked for or of others."""
         return bool(self._has_numbers[cell_of(self._labels, row)])
 
     def reset(self, rows: Iterable[Row], *, only: str | None = None) -> None:
@@ -242,11 +243,19 @@ class CubeWriter:
                 grow.make_pending(self._root, self._states, self._labels, self.contents.keys, mask)
             else:
                 self._states.reset(self._keys, mask, only)
+                # Without numbers of its own a row is held to no file, so networks may have seen another one.
+                self._reset_own(mask & ~self._has_numbers)
         except store.storage_errors() as error:
             raise CubeWriteError(
                 f"{self.path}: cannot write: {store.reason(error)}; make room and try again"
             ) from error
         self._survey()
+
+    def _reset_own(self, mask: NDArray[np.bool_]) -> None:
+        extracted = set(self.contents.extracted)
+        own = [key for key in self.contents.keys if key not in extracted]
+        if own and mask.any():
+            grow.make_pending(self._root, self._states, self._labels, own, mask)
 
     def digests(self) -> Mapping[Row, tuple[str, str, str]]:
         """Return the digests of image, mask and surroundings behind every row of the manifest that has numbers.
@@ -294,7 +303,9 @@ class CubeWriter:
             together([self._apply(patch) for one in found for patch in one.numbers])
             together([self._apply(patch) for one in found for patch in one.errors])
             self._states.update(*zip(*(part for one in found for part in one.states), strict=True))
-            self._say_finished(not self._others and self._missing.keys() <= self._buffer.keys())
+            # What a finished cube has pending, networks make: it is finished without.
+            done = not self._others and self._missing.keys() <= self._buffer.keys()
+            self._say_finished(self._head.finished or done)
         except store.storage_errors() as error:
             if isinstance(error, CubeWriteError):
                 raise
@@ -372,3 +383,7 @@ class CubeWriter:
             return bool(self._ours[cell_of(self._labels, row)])
         except KeyError:
             return False
+
+
+def _rows(cohort: Cohort) -> Iterable[Row]:
+    return ((lesion, segmentation) for lesion, segmentation in cohort.cells("lesion", "segmentation"))

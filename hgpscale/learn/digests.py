@@ -20,8 +20,8 @@ def settings_digest(cube: xr.Dataset, features: Collection[str]) -> str:
     """Return a digest of everything that decides the values of some features of a cube.
 
     Whatever else the cube has, other regions, image types or families, changes nothing. Two cubes with the same digest
-    have these features of the same meaning: settings and numeric versions of the families are the same. That of an
-    imported table says only that it is one.
+    have these features of the same meaning: settings and numeric versions of the families are the same, and so are the
+    networks that made numbers of the family `deep`. That of an imported table says, besides, only that it is one.
 
     Parameters
     ----------
@@ -32,11 +32,16 @@ def settings_digest(cube: xr.Dataset, features: Collection[str]) -> str:
 
     """
     head = Head.of(cube.attrs)
-    if head.settings is None:
-        return "imported table"
     used = [key for key in cube.hgp.keys if not set(features_of(cube, key)).isdisjoint(features)]
-    parameters = restricted(head.settings, used).to_parameters()
-    parameters["featureClass"] = {family: head.versions[family] for _, _, family in sorted(used)}
+    of_networks = {family: head.about[family] for _, _, family in used if family in head.about}
+    if head.settings is None and not of_networks:
+        return "imported table"
+    parameters: dict[str, Any] = {}
+    if head.settings is not None:
+        extracted = [key for key in used if key in head.contents.extracted]
+        parameters = restricted(head.settings, extracted).to_parameters()
+        parameters["featureClass"] = {family: head.versions[family] for _, _, family in sorted(extracted)}
+    parameters |= {"networks": of_networks} if of_networks else {}
     text = json.dumps(parameters, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

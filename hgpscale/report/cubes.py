@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hgpscale.catalog import DEEP
 from hgpscale.report.tables import count_of, listed, print_line, print_table
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def print_verification(found: Verification) -> None:
     elif left:
         print_line(f"{looked}, {wrong}, {left} of them not repaired", to_stderr=True)
     else:
-        print_line(f"{looked}, {wrong}, repaired: run extract again to fill the gaps, then verify")
+        networks = " (and what put the family deep into it)" if any(f.family == DEEP for f in found.findings) else ""
+        print_line(f"{looked}, {wrong}, repaired: run extract again{networks} to fill the gaps, then verify")
 
 
 def print_packed(packed: Packed) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from hgpscale.catalog import DEEP
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -125,11 +127,13 @@ def print_summary(summary: Summary, *, quiet: bool) -> None:
 def print_export(table: Path, status: CubeStatus) -> None:
     """Print where a table is, and on stderr how many of its rows have empty cells."""
     print_line(str(table))
-    if status.failed or status.pending:
+    waiting = sum(count.pending for count in status.families if count.family == DEEP)
+    if status.failed or status.pending or waiting:
         missing = (
             f"{status.done} of {count_of(status.rows, 'row')} done, {status.partial} done in part, "
             f"{status.failed - status.partial} failed, {status.pending} pending"
         )
+        missing += f", {waiting} without numbers of networks" if waiting else ""
         print_line(f"{missing}: empty cells; hgpscale status says why", to_stderr=True)
 
 
