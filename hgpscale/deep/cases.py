@@ -11,6 +11,7 @@ from pathlib import Path
 from hgpscale.cohort import Cohort, LesionRow
 from hgpscale.cohort.dicom.series import open_series
 from hgpscale.cohort.images import is_dicom_image
+from hgpscale.cohort.layouts import LeftOut
 from hgpscale.errors import DeepError, HgpscaleError
 from hgpscale.learn.targets import PARTS
 
@@ -174,6 +175,15 @@ def _dominant(percent: Sequence[float]) -> int | None:
     # A NaN equals nothing, itself included: such a lesion has no largest part.
     largest = [number for number, value in enumerate(percent) if value == max(percent)]
     return largest[0] if len(largest) == 1 and all(value == value for value in percent) else None
+
+
+def left_out(case: Case, error: HgpscaleError | OSError) -> LeftOut:
+    """Return why a case cannot be used, beside the file that the error is about."""
+    # A missing file is both kinds, and says so itself.
+    reason = str(error) if isinstance(error, HgpscaleError) else f"cannot be read: {error.strerror or error}"
+    files = [str(case.image), *(str(path) for row in case.rows for path in (row.mask, row.liver))]
+    file = next((file for file in files if reason.startswith(f"{file}: ")), files[0])
+    return LeftOut(case.patient, file, reason)
 
 
 def some(names: Sequence[str]) -> str:

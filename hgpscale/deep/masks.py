@@ -13,8 +13,8 @@ from hgpscale.cohort import open_image
 from hgpscale.cohort.dicom.files import quiet
 from hgpscale.cohort.dicom.series import DicomSeries, named
 from hgpscale.cohort.images import about
-from hgpscale.deep.datasets.files import write_volume, write_whole
 from hgpscale.deep.datasets.layouts import ENDING
+from hgpscale.deep.files import write_volume, write_whole
 from hgpscale.errors import DeepError
 
 if TYPE_CHECKING:

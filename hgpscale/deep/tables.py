@@ -14,7 +14,7 @@ from hgpscale.catalog import column_problems
 from hgpscale.cohort.build import relative_to
 from hgpscale.cohort.manifest import PERCENTAGES
 from hgpscale.deep.cases import some
-from hgpscale.deep.datasets.files import write_table
+from hgpscale.deep.files import write_table
 from hgpscale.errors import DeepError
 from hgpscale.learn.predictions import patient_table
 from hgpscale.learn.targets import PARTS, Target

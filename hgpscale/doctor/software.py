@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "s3": ("cubes on S3", ("obstore",)),
     "jobqueue": ("workers as jobs of SLURM, PBS or LSF", ("dask-jobqueue", "cryptography")),
     "kubernetes": ("workers as pods of Kubernetes", ("dask-kubernetes",)),
+    "deep": ("networks", ("torch", "monai", "safetensors", "highdicom")),
 }
 """Extras that users may want: what for, and which packages."""
 

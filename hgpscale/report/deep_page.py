@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from hgpscale._version import __version__
-from hgpscale.deep.datasets.files import write_whole
+from hgpscale.deep.files import write_whole
 from hgpscale.deep.tables import predictions
 from hgpscale.errors import ReportError
 from hgpscale.learn.targets import PARTS

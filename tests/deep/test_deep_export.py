@@ -18,8 +18,8 @@ from test_cli import assert_refused, run
 from hgpscale.cohort import read_manifest
 from hgpscale.deep import Exported, export_dataset
 from hgpscale.deep.cases import case_names
-from hgpscale.deep.datasets.files import write_volume
 from hgpscale.deep.datasets.layouts import LAYOUTS
+from hgpscale.deep.files import write_volume
 from hgpscale.errors import DeepError, LearnError, ManifestError
 
 PATTERNS: dict[str, dict[str, Any]] = {

@@ -13,13 +13,13 @@ import numpy as np
 from hgpscale.cohort import Cohort, open_image, read_image, read_manifest
 from hgpscale.cohort.layouts import LeftOut
 from hgpscale.cube.lock import Lock
-from hgpscale.deep.cases import Case
-from hgpscale.deep.datasets.files import write_json, write_table, write_volume
+from hgpscale.deep.cases import Case, left_out
 from hgpscale.deep.datasets.layouts import Described
 from hgpscale.deep.datasets.place import alone, require_alone, require_apart, strays, take_place
 from hgpscale.deep.datasets.plan import Classes, Plan, make_plan
 from hgpscale.deep.datasets.record import CASES, DESCRIPTION, SPLITS, Entry, Record, digest_of, state_of
 from hgpscale.deep.drawing import Drawing, draw
+from hgpscale.deep.files import write_json, write_table, write_volume
 from hgpscale.errors import DeepError, HgpscaleError, VoxelError
 from hgpscale.volume import Geometry, Volume
 
@@ -128,7 +128,7 @@ def _export(
             content = _read(plan, record, case)
         except (HgpscaleError, OSError) as error:
             require_alone(lock)
-            problem = _left_out(case, error)
+            problem = left_out(case, error)
             if record.is_whole(case.name):
                 # What cannot be read now, as a share that is away, is no reason to lose what was made of it.
                 problem = replace(problem, reason=f"{problem.reason}; what is written of it already is kept")
@@ -202,14 +202,6 @@ def _write(plan: Plan, record: Record, case: Case, content: _Content) -> list[st
     record.put(case.name, Entry({**begun, **drawn}, content.source))
     told = [f"{file} was changed since it was exported, and is kept; --force makes all anew" for file in kept]
     return [*content.drawing.notes, *told]
-
-
-def _left_out(case: Case, error: HgpscaleError | OSError) -> LeftOut:
-    # A missing file is both kinds, and says so itself.
-    reason = str(error) if isinstance(error, HgpscaleError) else f"cannot be read: {error.strerror or error}"
-    files = [str(case.image), *(str(path) for row in case.rows for path in (row.mask, row.liver))]
-    file = next((file for file in files if reason.startswith(f"{file}: ")), files[0])
-    return LeftOut(case.patient, file, reason)
 
 
 def _describe(plan: Plan, record: Record, written: Sequence[Case]) -> list[LeftOut]:

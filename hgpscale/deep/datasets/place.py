@@ -10,9 +10,9 @@ from pathlib import Path
 from hgpscale.cohort import Cohort
 from hgpscale.cube.lock import Lock, owner
 from hgpscale.deep.cases import some
-from hgpscale.deep.datasets.files import is_partial, remove_partial, writing
 from hgpscale.deep.datasets.plan import Plan
 from hgpscale.deep.datasets.record import DESCRIPTION, SPLITS, Record
+from hgpscale.deep.files import is_partial, remove_partial, writing
 from hgpscale.errors import CubeError, DeepError
 
 

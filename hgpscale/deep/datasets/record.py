@@ -14,7 +14,7 @@ from hgpscale._version import __version__
 from hgpscale.cohort.dicom.series import DicomSeries
 from hgpscale.cohort.images import ImageFile, VoxelFile
 from hgpscale.cohort.layouts.cases import MADE_BY
-from hgpscale.deep.datasets.files import write_json, writing
+from hgpscale.deep.files import write_json, writing
 
 RECORD, DESCRIPTION, CASES, SPLITS = "export.json", "dataset.json", "cases.csv", "splits_final.json"
 _FILE = re.compile(r"(\w+/)?(images|labels)T[rs]/[A-Za-z0-9_-]+\.(nii\.gz|json)")
