@@ -41,9 +41,9 @@ class FoundInScan:
     labels
         The same on the scan's grid ``(z, y, x)``, uint16.
     seen
-        What each network sees of each candidate.
+        What each network sees of each lesion; of weak candidates, which come after those, nothing is asked.
     crops
-        The boxes that it was seen in.
+        The boxes that they were seen in.
 
     """
 
@@ -100,7 +100,8 @@ def find_lesions(
         region = _near(said[ORGAN] >= 0.5, spacing)
     instances = find_instances(said[LESION], spacing, threshold=threshold, weak=min(0.1, threshold), region=region)
     boxes = _boxes(instances)
-    crops = tuple(_crop(hu, instances.labels, number, box, recipe, spacing) for number, box in boxes.items())
+    count = int((instances.scores >= threshold).sum())
+    crops = tuple(_crop(hu, instances.labels, at, boxes[at], recipe, spacing) for at in range(1, count + 1))
     seen = tuple(see(network, crops, device) for network in networks)
     return FoundInScan(instances, _on_scan(instances.labels, boxes, grid, image.geometry), seen, crops)
 

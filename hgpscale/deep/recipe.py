@@ -45,7 +45,7 @@ class Recipe(BaseModel):
         Edges in mm of signed distance from the lesion's surface, inside is negative. Within each shell between two of
         them what the network sees is pooled; all that is deeper is the core.
     patients, lesions, background
-        Of one step: patients, at most how many lesions of each, and patches from anywhere in the liver.
+        Of one step: patients, at most how many lesions of each, and patches from anywhere in the scans.
     steps, warmup
         Steps of training; those over which the rate rises before it falls along a cosine.
     rate, decay, dropout

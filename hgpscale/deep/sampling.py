@@ -16,14 +16,15 @@ from monai.transforms.intensity.array import (
 )
 
 from hgpscale.deep.crops import Crop, take, take_lesion
-from hgpscale.deep.prepared import INSTANCES, LIVER
+from hgpscale.deep.prepared import LIVER
 
 if TYPE_CHECKING:
     from hgpscale.deep.prepared import PreparedLesion, PreparedScan
     from hgpscale.deep.recipe import Recipe
     from hgpscale.volume import Index
 
-_TRIES = 8
+_TRIES = 16
+_IN_LIVER = 0.5
 _UNSURE_MM = 0.25
 """Standard deviation by which a lesion's outline is drawn larger or smaller, as raters and networks draw it."""
 
@@ -80,6 +81,7 @@ class Sampler(torch.utils.data.Dataset[Batch]):
     def __init__(self, patients: Sequence[Sequence[PreparedScan]], recipe: Recipe, stream: int = 0) -> None:
         self._patients = [[(scan, lesion) for scan in scans for lesion in scan.lesions] for scans in patients]
         self._scans = [scan for scans in patients for scan in scans]
+        self._voxels = np.cumsum([np.prod(scan.grid.size, dtype=np.int64) for scan in self._scans])
         self._growth = [patient_growth([lesion for _, lesion in lesions]) for lesions in self._patients]
         self._recipe, self._stream = recipe, stream
 
@@ -134,15 +136,14 @@ class Sampler(torch.utils.data.Dataset[Batch]):
         return Crop(crop.image, crop.lesions, crop.liver, distance)
 
     def _background(self, rng: np.random.Generator) -> Crop:
-        """Return a patch from anywhere in a liver, or where none is outlined from anywhere in a scan."""
-        scan = self._scans[rng.integers(len(self._scans))]
-        size = self._recipe.patch
-        array = LIVER if scan.has_liver else INSTANCES
+        """Return a patch from anywhere in all scans, each voxel as likely; half of them in a liver, if one is drawn."""
+        scan = self._scans[int(np.searchsorted(self._voxels, rng.uniform(0, self._voxels[-1]), side="right"))]
+        size, in_liver = self._recipe.patch, scan.has_liver and rng.uniform() < _IN_LIVER
         for _ in range(_TRIES):
-            centre = rng.integers(scan.grid.size)
-            z, y, x = (int(c) - n // 2 for c, n in zip(centre, size, strict=True))
-            if not scan.has_liver or scan.read(array, _index(centre), (1, 1, 1)).any():
+            centre = _index(rng.integers(scan.grid.size))
+            if not in_liver or scan.read(LIVER, centre, (1, 1, 1)).any():
                 break
+        z, y, x = (c - n // 2 for c, n in zip(centre, size, strict=True))
         return take(scan, (z, y, x), size, self._recipe.window)
 
 
