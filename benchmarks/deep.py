@@ -109,7 +109,8 @@ def detect(found: Path) -> None:
     rows = {f"sensitivity at {rate} false a scan": one for rate, one in said["sensitivity_at"].items()}
     rows |= {name: said[name] for name in ("sensitivity", "false_positives", "dice_lesions", "dice_scans")}
     for name, one in rows.items():
-        print(f"| {name} | {one['mean']:.3f} | {one['low']:.3f} | {one['high']:.3f} |")
+        cells = ("" if one[part] is None else f"{one[part]:.3f}" for part in ("mean", "low", "high"))
+        print(f"| {name} | {' | '.join(cells)} |")
     curve = list(zip(said["froc"]["false_positives"], said["froc"]["sensitivity"], strict=True))
     print("FROC:", ", ".join(f"({x:.3f}, {y:.3f})" for x, y in curve[:: max(len(curve) // 12, 1)]), flush=True)
 

@@ -60,6 +60,13 @@ _Positive = Annotated[
         metavar="VALUE", help="Value of the target's column that is positive.", show_default="the last of two"
     ),
 ]
+_Fusion = Annotated[
+    Literal["early", "stack"],
+    typer.Option(
+        help="How features of networks (deep_*) join the others: columns of one model, or a model of each, weighed by "
+        "what they say of training patients that they had not seen."
+    ),
+]
 _Seed = Annotated[int, typer.Option(min=0, help="Of everything random: equal seeds give equal results.")]
 _Candidates = Annotated[
     int, typer.Option(metavar="N", min=1, help="search: workflows that are tried on each training set.")
@@ -113,6 +120,7 @@ def evaluate(
     everything: Annotated[
         bool, typer.Option("--everything", help="Split the rows whose column split is external too.")
     ] = False,
+    fusion: _Fusion = "early",
     candidates: _Candidates = 20,
     budget: _Budget = None,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the prediction intervals.")] = 0.9,
@@ -166,6 +174,7 @@ def evaluate(
         permutations=permutations,
         shuffle_labels=shuffle_labels,
         everything=everything,
+        fusion=fusion,
     )
     with (
         counter("splits", quiet=quiet) as on_progress,
@@ -223,6 +232,7 @@ def fit(
     everything: Annotated[
         bool, typer.Option("--everything", help="Fit on the rows whose column split is external too.")
     ] = False,
+    fusion: _Fusion = "early",
     candidates: _Candidates = 20,
     budget: _Budget = None,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the prediction intervals.")] = 0.9,
@@ -272,6 +282,7 @@ def fit(
                 cutoff=cutoff,
                 positive=positive,
                 everything=everything,
+                fusion=fusion,
                 options=options,
                 workers=workers,
                 client=client,

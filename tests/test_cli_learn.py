@@ -27,8 +27,11 @@ def net(rated_cube: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("command", "parts"),
     [
-        ("evaluate", ["--target", "--leave-centre-out", "metrics.json", "predictions.csv", "Example", "--splits"]),
-        ("fit", ["--update", "--harmonise", "pickle", "Example"]),
+        (
+            "evaluate",
+            ["--target", "--leave-centre-out", "--fusion", "metrics.json", "predictions.csv", "Example", "--splits"],
+        ),
+        ("fit", ["--update", "--harmonise", "--fusion", "pickle", "Example"]),
         ("predict", ["--overwrite", "exit status", "Example"]),
         ("report", ["DIR", "--output", "Example"]),
     ],
@@ -75,6 +78,8 @@ def test_external(rated_cube: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ((), ("--target",)),
         (("--target", "pure", "--model", "tree"), ("model is 'tree', expected one of search",)),
         (("--target", "pure", "--model", "sgd", "--harmonise", "combat"), ("cannot harmonise centres",)),
+        (("--target", "pure", "--fusion", "stack"), ("features of the family deep beside others, found none",)),
+        (("--target", "pure", "--fusion", "late"), ("--fusion",)),
         (("--target", "pure", "--features", "nothing*"), ("no feature matches 'nothing*'",)),
         (("--target", "pure", "--splits", "none.csv"), ("none.csv: the file is missing",)),
         (("--target", "pure", "--n-splits", 1), ("--n-splits",)),

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hgpscale.errors import LearnError
+from hgpscale.learn.fusion import Fusion, check_fusion, deep_columns
 from hgpscale.learn.workflows import Harmonise, Layout
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Design:
         Names of the centres, whose positions are their codes; any other centre is -1, one that is not known NaN.
     harmonise
         How centres are made alike.
+    fusion
+        How features of the family `deep` go together with the others.
 
     """
 
@@ -42,24 +45,33 @@ class Design:
     covariates: tuple[tuple[str, tuple[str, ...]], ...] = ()
     centres: tuple[str, ...] = ()
     harmonise: Harmonise = "none"
+    fusion: Fusion = "early"
 
     @classmethod
-    def of(cls, samples: Samples, covariates: Sequence[str] = (), harmonise: Harmonise = "none") -> Self:
+    def of(
+        cls,
+        samples: Samples,
+        covariates: Sequence[str] = (),
+        harmonise: Harmonise = "none",
+        fusion: Fusion = "early",
+    ) -> Self:
         """Return the design of all features of some lesions.
 
         Raises
         ------
         LearnError
-            There is no such column, a covariate of text has too many levels, or there are no centres to harmonise.
+            There is no such column, a covariate of text has too many levels, there are no centres to harmonise, or the
+            features are not of two kinds, as the fusion ``stack`` needs them.
 
         """
+        check_fusion(fusion, samples.features)
         known = tuple((name, _levels(name, samples.column(name))) for name in covariates)
         centres: tuple[str, ...] = ()
         if harmonise != "none":
             centres = tuple(sorted(set(_texts(samples.column("centre"))) - {""}))
             if len(centres) < 2:
                 raise LearnError(f"harmonisation takes two centres or more, found {', '.join(centres) or 'none'}")
-        return cls(samples.features, known, centres, harmonise)
+        return cls(samples.features, known, centres, harmonise, fusion)
 
     def learned(self, samples: Samples) -> Self:
         """Return the same design with the levels and the centres of these lesions alone."""
@@ -71,7 +83,8 @@ class Design:
     @property
     def layout(self) -> Layout:
         """Which columns of `matrix` are what."""
-        return Layout(len(self.features), len(self.columns), self.harmonise)
+        deep = deep_columns(self.features) if self.fusion == "stack" else ()
+        return Layout(len(self.features), len(self.columns), self.harmonise, deep)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from hgpscale.errors import LearnError
 from hgpscale.learn import scores, splits
 from hgpscale.learn.digests import settings_digest
 from hgpscale.learn.fitting import MODELS, STREAMING, Options
+from hgpscale.learn.fusion import Fusion
 from hgpscale.learn.intervals import delong
 from hgpscale.learn.judging import judge_all
 from hgpscale.learn.predictions import lesion_table, patient_table, truth_columns
@@ -84,6 +85,9 @@ class Plan:
         Deal the labels out anew among patients before all else: a control that must find nothing.
     everything
         Of the schemes ``repeated`` and ``leave-centre-out``: use lesions whose `split` is ``external`` too.
+    fusion
+        How features of the family `deep` go together with the others: ``early``, columns of one model; ``stack``, a
+        model of each, weighed by predictions of folds of the training patients.
 
     """
 
@@ -106,6 +110,7 @@ class Plan:
     permutations: int = 1000
     shuffle_labels: bool = False
     everything: bool = False
+    fusion: Fusion = "early"
 
 
 def evaluate(
@@ -153,6 +158,8 @@ def evaluate(
         raise LearnError(f"model is {plan.model!r}, expected one of {', '.join(MODELS)}")
     if plan.harmonise != "none" and plan.model in STREAMING:
         raise LearnError(f"model {plan.model} reads lesions in batches and cannot harmonise centres; use another model")
+    if plan.fusion != "early" and plan.model in STREAMING:
+        raise LearnError(f"model {plan.model} reads lesions in batches and cannot be two models; use another model")
     if Path(out).exists() and not Path(out).is_dir():
         raise LearnError(f"{out}: is a file; expected a folder to write to")
     dataset, kept = open_cube(cube), 0
@@ -167,6 +174,7 @@ def evaluate(
         harmonise=plan.harmonise,
         cutoff=plan.cutoff,
         positive=plan.positive,
+        fusion=plan.fusion,
     )
     if kept:
         samples = replace(study.samples, excluded=((EXTERNAL_REASON, kept), *study.samples.excluded))

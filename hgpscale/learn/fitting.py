@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from hgpscale.errors import LearnError
 from hgpscale.learn.composition import HurdleComposition
 from hgpscale.learn.conformal import half_width
+from hgpscale.learn.fusion import Stack, best_weight, blend, blocks
 from hgpscale.learn.learners import LEARNERS, outputs
 from hgpscale.learn.search import Search
 from hgpscale.learn.splits import grouped_folds
@@ -24,6 +25,7 @@ from hgpscale.learn.workflows import Layout, Recipe, fit_head, fit_tail, head, s
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hgpscale.learn.splits import Split
     from hgpscale.learn.targets import Kind, Target
 
 STREAMING = ("sgd", "mlp")
@@ -120,31 +122,14 @@ class Fitted:
 
     def outputs(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what it says of rows, shape ``(row, k)``; see `learners.outputs`."""
-        if isinstance(self.estimator, Search):
-            found = self.estimator.outputs(X)
-            if self.kind != "class":
-                return found
-            # A class that no training row had.
-            all_classes = np.zeros((len(X), self.n_classes))
-            all_classes[:, self.estimator.classes_.astype(int)] = found
-            return all_classes
-        return outputs(self.estimator, X, self.kind, self.n_classes)
+        return _said(self.estimator, X, self.kind, self.n_classes)
 
     def selected(self, names: NDArray[Any]) -> dict[str, float]:
-        """Return how much each column of the design takes part: the share of workflows whose learner sees it."""
-        if isinstance(self.estimator, Search):
-            some = [selected(_joined(pipeline), names) for pipeline in self.estimator.pipelines_]
-        elif isinstance(self.estimator, Pipeline):
-            some = [selected(_joined(self.estimator), names)]
-        elif isinstance(self.estimator, StreamingModel):
-            some = [[str(name) for name in names[self.estimator.kept_]]]
-        else:
-            some = []
-        counts: dict[str, float] = {}
-        for columns in some:
-            for column in columns:
-                counts[column] = counts.get(column, 0.0) + 1 / len(some)
-        return counts
+        """Return how much each column of the design takes part: the share of workflows whose learner sees it.
+
+        Of two models, one without any weight does not count.
+        """
+        return _selected(self.estimator, names)
 
 
 def fit_model(
@@ -166,7 +151,7 @@ def fit_model(
         Seed, size of the search, coverage.
     interval
         Whether a number or a composition gets a conformal interval: one model more for each of five folds, but for
-        `search`, whose own folds serve.
+        `search`, whose own folds serve. Two models (`Layout.deep`) need those folds anyway, for their weight.
 
     Raises
     ------
@@ -177,14 +162,93 @@ def fit_model(
     kind, n_classes = target.kind, len(target.classes)
     if kind in ("binary", "class") and name != MEAN and len(np.unique(rows.y)) < 2:
         raise LearnError(f"{target.name}: all lesions to learn from are alike; expected two classes or more")
-    make = _maker(name, kind, layout, options)
-    estimator = make(rows)
+    wanted = interval and kind in ("number", "composition")
+    estimator: Any
+    found: NDArray[np.float64] | None = None
+    if layout.deep:
+        estimator, found = _stacked(name, target, layout, rows, options)
+    else:
+        make = _maker(name, kind, layout, options)
+        estimator = make(rows)
+        if wanted:
+            found = _held_out(estimator, make, rows, target, options)
     width = float("nan")
-    if interval and kind in ("number", "composition"):
-        found = estimator.out_of_fold_ if isinstance(estimator, Search) else _out_of_fold(make, rows, kind, options)
+    if wanted and found is not None:
         truth = rows.y if kind == "number" else rows.y[:, 0]
         width = half_width(np.abs(truth - found[:, 0]), rows.patient, options.coverage)
     return Fitted(name, kind, n_classes, estimator, width)
+
+
+def _stacked(
+    name: str, target: Target, layout: Layout, rows: Rows, options: Options
+) -> tuple[Stack, NDArray[np.float64]]:
+    """Fit a model on each of two blocks of columns, and weigh them by what they say of rows that they had not seen.
+
+    Returns
+    -------
+    Stack
+        Both models.
+    ndarray of floats with shape ``(row, k)``
+        What such models say of each row: neither has seen its patient, and no row of its fold had a say in the weight.
+
+    """
+    kind, y, weight = target.kind, rows.y, rows.weight
+    estimators, held = [], []
+    parts = blocks(layout, layout.deep)
+    for part in parts:
+        own = replace(rows, X=rows.X[:, part.columns])
+        make = _maker(name, kind, part.layout, options)
+        estimators.append(make(own))
+        held.append(_held_out(estimators[-1], make, own, target, options))
+    first, second = held
+    found = np.empty_like(first)
+    for fold in _folds(rows, options):
+        at = fold.train
+        of_others = best_weight(kind, y[at], first[at], second[at], weight[at])
+        found[fold.test] = blend(first[fold.test], second[fold.test], of_others)
+    columns = [tuple(part.columns.tolist()) for part in parts]
+    best = best_weight(kind, y, first, second, weight)
+    return Stack((columns[0], columns[1]), (estimators[0], estimators[1]), best), found
+
+
+def _said(estimator: Any, X: NDArray[np.float64], kind: Kind, n_classes: int) -> NDArray[np.float64]:
+    if isinstance(estimator, Stack):
+        both = zip(estimator.estimators, estimator.columns, strict=True)
+        first, second = (_said(one, X[:, list(columns)], kind, n_classes) for one, columns in both)
+        return blend(first, second, estimator.weight)
+    if isinstance(estimator, Search):
+        return _of_all_classes(estimator, estimator.outputs(X), kind, n_classes)
+    return outputs(estimator, X, kind, n_classes)
+
+
+def _of_all_classes(search: Search, found: NDArray[np.float64], kind: Kind, n_classes: int) -> NDArray[np.float64]:
+    """Return a search's outputs with a column for each class, also for one that no training row had."""
+    if kind != "class":
+        return found
+    all_classes = np.zeros((len(found), n_classes))
+    all_classes[:, search.classes_.astype(int)] = found
+    return all_classes
+
+
+def _selected(estimator: Any, names: NDArray[Any]) -> dict[str, float]:
+    if isinstance(estimator, Stack):
+        weights = (1 - estimator.weight, estimator.weight)
+        both = zip(estimator.estimators, estimator.columns, weights, strict=True)
+        parts = [_selected(one, names[list(own)]) for one, own, weight in both if weight > 0]
+        return {name: share for part in parts for name, share in part.items()}
+    if isinstance(estimator, Search):
+        some = [selected(_joined(pipeline), names) for pipeline in estimator.pipelines_]
+    elif isinstance(estimator, Pipeline):
+        some = [selected(_joined(estimator), names)]
+    elif isinstance(estimator, StreamingModel):
+        some = [[str(name) for name in names[estimator.kept_]]]
+    else:
+        some = []
+    counts: dict[str, float] = {}
+    for columns in some:
+        for column in columns:
+            counts[column] = counts.get(column, 0.0) + 1 / len(some)
+    return counts
 
 
 def _maker(name: str, kind: Kind, layout: Layout, options: Options) -> Callable[[Rows], Any]:
@@ -225,12 +289,26 @@ def _constant(kind: Kind, rows: Rows) -> Any:
     return model.fit(rows.X, rows.y, sample_weight=rows.weight)
 
 
-def _out_of_fold(make: Callable[[Rows], Any], rows: Rows, kind: Kind, options: Options) -> NDArray[np.float64]:
-    """Return what models that had not seen its patient say of each row."""
-    found = np.empty((len(rows.X), 1))
-    for fold in grouped_folds(rows.patient, rows.strata, n_folds=_CONFORMAL_FOLDS, seed=options.seed):
-        found[fold.test] = outputs(make(rows.take(fold.train)), rows.X[fold.test], kind)[:, :1]
+def _held_out(
+    estimator: Any, make: Callable[[Rows], Any], rows: Rows, target: Target, options: Options
+) -> NDArray[np.float64]:
+    """Return what models that had not seen its patient say of each row, shape ``(row, k)``.
+
+    A search has asked such models already; for others `make` fits them.
+    """
+    kind, n_classes = target.kind, len(target.classes)
+    if isinstance(estimator, Search):
+        return _of_all_classes(estimator, estimator.out_of_fold_, kind, n_classes)
+    folds = _folds(rows, options)
+    parts = [_said(make(rows.take(fold.train)), rows.X[fold.test], kind, n_classes) for fold in folds]
+    found = np.empty((len(rows.X), parts[0].shape[1]))
+    for fold, part in zip(folds, parts, strict=True):
+        found[fold.test] = part
     return found
+
+
+def _folds(rows: Rows, options: Options) -> list[Split]:
+    return grouped_folds(rows.patient, rows.strata, n_folds=_CONFORMAL_FOLDS, seed=options.seed)
 
 
 def _joined(pipeline: Pipeline) -> Pipeline:

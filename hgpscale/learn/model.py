@@ -31,6 +31,7 @@ _TRUSTED = (
     "hgpscale.learn.filters.CorrelationFilter",
     "hgpscale.learn.filters.RobustScaling",
     "hgpscale.learn.filters.VarianceFilter",
+    "hgpscale.learn.fusion.Stack",
     "hgpscale.learn.learners.QuietLogistic",
     "hgpscale.learn.learners.SupportVectors",
     "hgpscale.learn.moments.Moments",

@@ -11,6 +11,7 @@ import numpy as np
 from hgpscale.errors import CubeError, LearnError
 from hgpscale.learn.design import Design
 from hgpscale.learn.fitting import MEAN, PLAIN, Rows, rows_of
+from hgpscale.learn.fusion import Fusion, blocks, deep_columns
 from hgpscale.learn.samples import Samples, lesion_weight
 from hgpscale.learn.targets import Cutoff, Target
 from hgpscale.learn.workflows import Harmonise, Layout
@@ -27,7 +28,7 @@ class Contender:
     Attributes
     ----------
     name
-        ``model``, or the baseline's: ``mean``, ``volume``, ``covariates``, ``lesion region``.
+        ``model``, or the baseline's: ``mean``, ``volume``, ``covariates``, ``lesion region``, ``radiomics``, ``deep``.
     model
         Which model, see `fitting.fit_model`.
     X
@@ -79,11 +80,13 @@ def make_study(
     harmonise: Harmonise = "none",
     cutoff: Cutoff = "pure",
     positive: str | None = None,
+    fusion: Fusion = "early",
 ) -> Study:
     """Read the lesions of a cube and lay them out for a model and its baselines.
 
     Baselines are the mean of the training lesions, the lesion's volume where the cube has it, the covariates where
-    there are any, and the same model on the region `lesion` alone where other regions take part too.
+    there are any, the same model without other regions than `lesion` where those take part, and, where features of the
+    family `deep` take part beside others, the same model without them, and on them alone.
 
     Raises
     ------
@@ -92,7 +95,7 @@ def make_study(
 
     """
     samples = Samples.of(cube, features)
-    return study_of(samples, target, model, covariates, harmonise, cutoff=cutoff, positive=positive)
+    return study_of(samples, target, model, covariates, harmonise, cutoff=cutoff, positive=positive, fusion=fusion)
 
 
 def study_of(
@@ -104,10 +107,11 @@ def study_of(
     *,
     cutoff: Cutoff = "pure",
     positive: str | None = None,
+    fusion: Fusion = "early",
 ) -> Study:
     """Lay lesions out for a model and its baselines; see `make_study`."""
     samples, which, y = labelled(samples, target, cutoff=cutoff, positive=positive)
-    design = Design.of(samples, covariates, harmonise)
+    design = Design.of(samples, covariates, harmonise, fusion)
     X = design.matrix(samples)
     rows = rows_of(which, X, y, samples.patient, samples.lesion, samples.segmentation, lesion_weight(samples.lesion))
     return Study(samples, which, rows, design, _contenders(samples, design, X, model))
@@ -136,10 +140,15 @@ def _contenders(samples: Samples, design: Design, X: NDArray[np.float64], model:
     if c:
         contenders.append(Contender("covariates", PLAIN, X[:, n : n + c], Layout(0, c)))
     inside = np.array([name.partition("__")[0] == name for name in design.features])
-    if inside.any() and not inside.all():
+    deep = deep_columns(design.features)
+    if inside.sum() > len(deep) and not inside.all():
         columns = np.r_[np.flatnonzero(inside), np.arange(n, X.shape[1])]
-        layout = Layout(int(inside.sum()), c, design.harmonise)
+        stacked = tuple(np.flatnonzero(np.isin(np.flatnonzero(inside), design.layout.deep)).tolist())
+        layout = Layout(int(inside.sum()), c, design.harmonise, stacked)
         contenders.append(Contender("lesion region", model, X[:, columns], layout))
+    if 0 < len(deep) < n:
+        for name, block in zip(("radiomics", "deep"), blocks(design.layout, deep), strict=True):
+            contenders.append(Contender(name, model, X[:, block.columns], block.layout))
     return tuple(contenders)
 
 

@@ -22,6 +22,7 @@ from hgpscale.learn import incremental
 from hgpscale.learn.design import Design
 from hgpscale.learn.digests import settings_digest
 from hgpscale.learn.fitting import MODELS, STREAMING, Options, fit_model, rows_of
+from hgpscale.learn.fusion import Fusion
 from hgpscale.learn.judging import typical_model
 from hgpscale.learn.model import Model
 from hgpscale.learn.samples import EXTERNAL_REASON, Samples, lesion_weight, without_external
@@ -73,6 +74,7 @@ def fit(
     cutoff: Cutoff = "pure",
     positive: str | None = None,
     everything: bool = False,
+    fusion: Fusion = "early",
     options: Options | None = None,
     workers: int | None = None,
     client: Client | None = None,
@@ -97,6 +99,9 @@ def fit(
         How centres are made alike.
     everything
         Fit on lesions whose `split` is ``external`` too, which are otherwise kept for validation.
+    fusion
+        How features of the family `deep` go together with the others: ``early``, columns of one model; ``stack``, a
+        model of each. Not of ``sgd`` and ``mlp``.
     options
         Seed, size of the search, coverage of intervals.
     workers
@@ -121,10 +126,12 @@ def fit(
     if model in STREAMING:
         if harmonise != "none":
             raise LearnError(f"model {model} reads lesions in batches and cannot harmonise centres; use another model")
+        if fusion != "early":
+            raise LearnError(f"model {model} reads lesions in batches and cannot be two models; use another model")
         made, report = incremental.fit(dataset, target, model, features, covariates, cutoff, positive, options)
     else:
         samples, which, y = labelled(Samples.of(dataset, features), target, cutoff=cutoff, positive=positive)
-        design = Design.of(samples, covariates, harmonise)
+        design = Design.of(samples, covariates, harmonise, fusion)
         X = design.matrix(samples)
         rows = rows_of(
             which, X, y, samples.patient, samples.lesion, samples.segmentation, lesion_weight(samples.lesion)
@@ -143,6 +150,7 @@ def fit(
         )
     about = {
         "model": model,
+        "fusion": fusion,
         "hgpscale": __version__,
         "python": platform.python_version(),
         "scikit-learn": sklearn.__version__,

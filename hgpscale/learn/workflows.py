@@ -39,12 +39,15 @@ class Layout:
         How many there are.
     harmonise
         How centres are made alike; unless ``none``, X ends with the centre's code.
+    deep
+        Positions of the features that a model of their own is fitted on, see `fusion.Stack`; none: one model has all.
 
     """
 
     n_features: int
     n_covariates: int = 0
     harmonise: Harmonise = "none"
+    deep: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,12 @@ def _splits(m: Metrics) -> str:
 
 def _model(m: Metrics) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in m.versions.items())
-    return f"“{m.model}”, every step fitted in the training set only{f' ({versions})' if versions else ''}."
+    two = (
+        ", one of radiomics and one of networks, weighed by training patients"
+        if m.settings.get("fusion") == "stack"
+        else ""
+    )
+    return f"“{m.model}”{two}, every step fitted in the training set only{f' ({versions})' if versions else ''}."
 
 
 def _heterogeneity(m: Metrics) -> str:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from hgpscale.catalog import FAMILIES, LESION
+from hgpscale.catalog import DEEP, FAMILIES, LESION, deep_feature
 from hgpscale.report.study_composition import coverage_by_truth
 from hgpscale.report.study_read import NAMES, PARTS, Chosen, Group, Metrics, Study, Value
 from hgpscale.report.study_words import (
@@ -250,6 +250,8 @@ def read_name(name: str) -> Named:
     for i, word in enumerate(words[1:-1], start=1):
         if word in FAMILIES:
             return Named(prefixes[-1] if prefixes else LESION, "_".join(words[:i]), word, "_".join(words[i + 1 :]))
+    if (feature := deep_feature(flat)) is not None:
+        return Named(LESION, "", DEEP, feature)
     return Named("", "", "covariate", name)
 
 

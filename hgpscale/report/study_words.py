@@ -106,6 +106,8 @@ BASELINES = {
     "volume": "volume only",
     "covariates": "covariates only",
     "lesion region": "lesion region only",
+    "radiomics": "radiomics only",
+    "deep": "networks only",
 }
 
 

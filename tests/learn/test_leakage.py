@@ -59,9 +59,11 @@ class Learned:
         return found
 
 
-def learn(samples: Samples, split: Split, target: str, model: str, harmonise: Any = "none") -> Learned:
+def learn(
+    samples: Samples, split: Split, target: str, model: str, harmonise: Any = "none", fusion: Any = "early"
+) -> Learned:
     """Judge one split as an evaluation does, and return what it fitted."""
-    study = study_of(samples, target, model, COVARIATES, harmonise)
+    study = study_of(samples, target, model, COVARIATES, harmonise, fusion=fusion)
     assert len(study.rows.y) == len(samples)
     models: list[Fitted] = []
     typical: list[Pipeline] = []
@@ -71,7 +73,8 @@ def learn(samples: Samples, split: Split, target: str, model: str, harmonise: An
         patch.setattr(judging, "typical_model", lambda *given: _kept(typical, unusual(*given)))
         judged = judge(study, split, OPTIONS)
     names = [contender.name for contender in study.contenders]
-    assert names == ["model", "mean", "volume", "covariates", "lesion region"]
+    halves = ["radiomics", "deep"] if fusion == "stack" else []
+    assert names == ["model", "mean", "volume", "covariates", "lesion region", *halves]
     return Learned(dict(zip(names, models, strict=True)), typical[0], judged.outputs)
 
 
@@ -179,6 +182,52 @@ def test_test_rows_change_nothing_that_is_fitted(model: str, target: str, harmon
         assert {"model.recipes_", "model.scores_", "model.out_of_fold_"} <= set(states)
     if TARGETS[target] in ("number", "composition"):
         assert np.isfinite(before.models["model"].half_width)
+
+
+def with_networks(samples: Samples) -> Samples:
+    """Return the same lesions, every third feature of which networks made: the rim's first one, too."""
+    names = [f"deep_Number{i}" if i % 3 == 2 else name for i, name in enumerate(samples.features)]
+    assert names[FEATURES.index("rim__clear")].startswith("deep_")
+    return replace(samples, features=tuple(names))
+
+
+STACKED = [
+    ("elastic-net", "growth", "combat"),
+    ("elastic-net", "pattern", "none"),
+    ("forest", "burden", "combat"),
+    ("svm", "composition", "none"),
+    ("search", "growth", "combat"),
+    ("search", "composition", "none"),
+]
+
+
+@pytest.mark.parametrize(("model", "target", "harmonise"), STACKED)
+def test_test_rows_change_nothing_of_two_models_and_their_weight(model: str, target: str, harmonise: str) -> None:
+    samples = with_networks(planted.samples())
+    split = train_of(samples)
+    before = learn(samples, split, target, model, harmonise, "stack")
+    after = learn(wild(samples, split.test), split, target, model, harmonise, "stack")
+    states = before.states()
+    assert {"model.weight", "model.estimators", "model.columns", "radiomics.all", "deep.all"} <= set(states)
+    assert after.states() == states
+    assert not np.array_equal(before.said["model"], after.said["model"])  # they were changed
+    if TARGETS[target] in ("number", "composition"):
+        assert np.isfinite(before.models["model"].half_width)
+
+
+def test_training_rows_change_two_models_and_their_weight() -> None:
+    samples = with_networks(planted.samples())
+    split = train_of(samples)
+    before = learn(samples, split, "burden", "elastic-net", "none", "stack")
+    after = learn(shaken(samples, split.train), split, "burden", "elastic-net", "none", "stack")
+    changed = {name for name, state in before.states().items() if after.states()[name] != state}
+    assert {"model.estimators", "model.half_width", "radiomics.all", "deep.all"} <= changed
+    values = samples.values.copy()
+    at = np.ix_(split.train, np.flatnonzero([name.startswith("deep_") for name in samples.features]))
+    values[at] = np.random.default_rng(0).permutation(values[at])
+    blind = learn(replace(samples, values=values), split, "burden", "elastic-net", "none", "stack")
+    weights = [one.models["model"].estimator.weight for one in (before, blind)]
+    assert weights[1] <= 0.2 < weights[0]  # networks see what the burden follows, as radiomics do
 
 
 @pytest.mark.parametrize(("model", "target"), [("elastic-net", "burden"), ("search", "growth"), ("sgd", "burden")])

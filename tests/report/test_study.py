@@ -25,7 +25,14 @@ from hgpscale.report.study_figures import labels_by_centre
 from hgpscale.report.study_items import checklists
 from hgpscale.report.study_limits import limits, undefined_notes
 from hgpscale.report.study_read import Difference, Metrics, read_study
-from hgpscale.report.study_tables import confusion_table, feature_shares, labels_table, read_name
+from hgpscale.report.study_tables import (
+    confusion_table,
+    feature_shares,
+    first_table,
+    labels_table,
+    read_name,
+    results_table,
+)
 from hgpscale.report.study_words import between, number, p_value, summary, verdict
 from hgpscale.settings import Settings
 
@@ -144,9 +151,26 @@ def test_names_of_features_are_taken_apart() -> None:
     assert read_name("RAD__rim__original_glcm_Contrast") == ("rim", "original", "glcm", "Contrast")
     assert read_name("log-sigma-3-0-mm-3D_glszm_ZoneEntropy")[:3] == ("lesion", "log-sigma-3-0-mm-3D", "glszm")
     assert read_name("age_at_scan")[2:] == ("covariate", "age_at_scan")
+    assert read_name("deep_Embedding07") == ("lesion", "", "deep", "Embedding07")
     shares = dict(feature_shares(metrics().features, "region"))
     assert sum(shares.values()) == pytest.approx(1)
     assert max(shares, key=lambda key: shares[key]) == "rim"
+
+
+def test_what_networks_add_is_told_beside_the_other_baselines(tmp_path: Path) -> None:
+    data = studies.metrics("binary", 60, 6, "repeated")
+    halves = {"radiomics": data["baselines"]["volume"], "deep": data["baselines"]["covariates"]}
+    data["baselines"] |= halves
+    data["settings"]["fusion"] = "stack"
+    found = Metrics.model_validate(data)
+    for table in (first_table(found, "auc"), results_table(found)):
+        told = " ".join(cell.text for row in table.rows for cell in row) + " ".join(name for name, _ in table.heads)
+        assert "radiomics only" in told
+        assert "networks only" in told
+    changes = {name: data[name] for name in ("baselines", "settings")}
+    page = write_report(studies.write(tmp_path, "binary", lesions=60, splits=6, **changes)).read_text("utf-8")
+    assert page.count("networks only") >= 3  # two tables and the figure of all splits
+    assert "one of radiomics and one of networks, weighed by training patients" in page
 
 
 def test_what_is_undefined_is_told_with_its_reason() -> None:
