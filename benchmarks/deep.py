@@ -1,6 +1,6 @@
 """The study that networks are judged by: a synthetic cohort, every command as a user types it, radiomics beside it.
 
-    python benchmarks/deep.py FOLDER [--patients 300] [--external 150] [--abdomens 36] [--folds 3] [--steps 1500]
+    python benchmarks/deep.py FOLDER [--patients 300] [--external 150] [--abdomens 36] [--folds 3] [--steps 1000]
 
 Makes the cohort, its cube of radiomics and its networks in FOLDER, goes on with what is there, and prints what each
 command took and said; then the tables of docs/deep.md: lesions that were found in scans of patients that nobody has
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from learning import PARAMETERS
 
+import hgpscale
 from hgpscale.cohort import read_image
 from hgpscale.learn.metrics import binary_metrics
 from hgpscale.learn.resampling import bootstrap, bootstrap_difference
@@ -70,11 +71,13 @@ def make(folder: Path, patients: int, external: int, abdomens: int, seed: int) -
     rows = [row for number in range(abdomens) for row in _abdomen(folder, number, seed)]
     whole = pd.concat([blocks, pd.DataFrame(rows)], ignore_index=True)
     outside = whole.split == "external"
+    # Without livers: whoever asks networks about a scan has no mask of it.
+    asked = whole.drop(columns="liver")
     tables = {
         "blocks": blocks,
         "all": whole,
-        "external blocks": whole[outside & whole.patient.isin(blocks.patient)],
-        "external abdomens": whole[outside & ~whole.patient.isin(blocks.patient)],
+        "external blocks": asked[outside & asked.patient.isin(blocks.patient)],
+        "external abdomens": asked[outside & ~asked.patient.isin(blocks.patient)],
     }
     paths = {name: folder / f"{name.replace(' ', '-')}.csv" for name in tables}
     for name, table in tables.items():
@@ -131,9 +134,7 @@ def growth(results: Path) -> None:
 
 def networks_alone(manifest: Path, cube: Path) -> None:
     """Print what the networks themselves say of drawn lesions of external patients, beside the mean predictor."""
-    from hgpscale import open_cube
-
-    table = open_cube(cube).hgp.to_frame().set_index("lesion")
+    table = hgpscale.open_cube(cube).hgp.to_frame().set_index("lesion")
     known = pd.read_csv(manifest).set_index("lesion").loc[table.index]
     out = (known.split == "external").to_numpy()
     truth = known[HGP].to_numpy(float) / 100
@@ -143,16 +144,17 @@ def networks_alone(manifest: Path, cube: Path) -> None:
     _judge("networks, drawn lesions", known.patient[out], truth[out], said[out], mean, pure[out])
 
 
-def without_masks(manifest: Path, found: Path, with_masks: Path, without: Path) -> None:
+def without_masks(manifest: Path, cube: Path, found: Path, with_masks: Path, without: Path) -> None:
     """Print patients' answers of radiomics on lesions that networks found beside those on drawn ones."""
-    known = pd.read_csv(manifest)
+    known = pd.read_csv(manifest).set_index("lesion")
     known = known[known.split == "external"]
-    weight = known.assign(**{name: known[name] / 100 for name in HGP})
-    truth = weight.groupby("patient")[HGP].mean()
+    area = hgpscale.open_cube(cube).hgp.to_frame().set_index("lesion")["original_shape_SurfaceArea"]
+    known = known.assign(area=area, d=known[HGP[0]] / 100 * area)
+    truth = known.groupby("patient")["d"].sum() / known.groupby("patient")["area"].sum()
     one, other = (_patients(path) for path in (with_masks, without))
     patients = [name for name in truth.index if name in one.index and name in other.index]
     print(f"patients of the external set {len(truth)}, with an answer without masks {len(patients)}")
-    d = truth.loc[patients, HGP[0]].to_numpy()
+    d = truth.loc[patients].to_numpy()
     for name, table in {"with masks": one, "without": other, "networks alone": _patients(found)}.items():
         said = table.loc[patients, "desmoplastic"].to_numpy(float)
         error = bootstrap(lambda a, b: float(np.abs(a - b).mean()), patients, d, said)
@@ -207,8 +209,7 @@ def main() -> None:
     parser.add_argument("--external", type=int, default=150)
     parser.add_argument("--abdomens", type=int, default=36)
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--control-steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     folder = options.folder
@@ -222,7 +223,7 @@ def main() -> None:
     run("deep", "prepare", paths["all"], folder / "prepared.zarr", "--workers", 2)
     train = ("deep", "train", folder / "prepared.zarr")
     run(*train, folder / "networks", "--size", "tiny", "--folds", options.folds, "--steps", options.steps)
-    run("deep", "predict", folder / "networks", paths["external blocks"], found)
+    run("deep", "predict", folder / "networks", paths["external blocks"], found, "--no-saliency")
     detect(found)
     run("deep", "predict", folder / "networks", paths["external abdomens"], folder / "abdomens", "--overlap", 0.25)
     detect(folder / "abdomens")
@@ -239,9 +240,9 @@ def main() -> None:
     run(*fit, *(word for name in ("lesion__*", "core__*", "rim__*", "original_*") for word in ("--features", name)))
     for name in ("cube", "found"):
         run("predict", folder / f"{name}.zarr", "--model", model, "--out", folder / f"{name}.csv", "--overwrite")
-    without_masks(everybody, found / "predictions.csv", folder / "cube.csv", folder / "found.csv")
-    control = (*train, folder / "control", "--size", "tiny", "--folds", 2, "--shuffle-labels")
-    run(*control, "--steps", options.control_steps)
+    without_masks(everybody, cube, found / "predictions.csv", folder / "cube.csv", folder / "found.csv")
+    control = (*train, folder / "control", "--size", "tiny", "--folds", options.folds, "--shuffle-labels")
+    run(*control, "--steps", options.steps)
     shuffled(folder / "control")
 
 

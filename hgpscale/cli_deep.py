@@ -78,9 +78,7 @@ def train(
     ],
     size: Annotated[
         Literal["tiny", "small", "full"] | None,
-        typer.Option(
-            help="tiny: two CPU cores; small: any GPU; full: one of 80 GB.", show_default="as FILE says: small"
-        ),
+        typer.Option(help="tiny: two CPU cores; small: a GPU; full: one of 80 GB.", show_default="as FILE says: small"),
     ] = None,
     recipe: Annotated[
         Path | None,
@@ -93,9 +91,14 @@ def train(
         int | None, typer.Option(metavar="N", min=0, help="Of everything random.", show_default="the recipe's: 0")
     ] = None,
     folds: Annotated[
-        int,
-        typer.Option(metavar="K", min=1, help="Parts that patients are dealt out to; a network is trained for each."),
-    ] = 5,
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=1,
+            help="Parts that patients are dealt out to; a network is trained for each.",
+            show_default="5",
+        ),
+    ] = None,
     splits: Annotated[
         Path | None,
         typer.Option(
@@ -132,6 +135,8 @@ def train(
     from hgpscale.deep.ensemble import is_first_process
     from hgpscale.deep.folds import train_folds
 
+    if folds is not None and splits is not None:
+        raise typer.BadParameter("--folds and --splits exclude each other")
     given = {"steps": steps, "seed": seed}
     changed = {name: value for name, value in given.items() if value is not None}
     chosen = Recipe.of(size or "small", **changed) if recipe is None else Recipe.read(recipe, size, **changed)
@@ -140,7 +145,7 @@ def train(
             prepared,
             networks,
             chosen,
-            n_folds=folds,
+            n_folds=5 if folds is None else folds,
             splits=splits,
             fold=fold,
             device=device,
@@ -149,7 +154,7 @@ def train(
             on_step=on_step,
         )
     if is_first_process():
-        write_training_page(networks, found.unseen)
+        write_training_page(networks, found.folds, found.unseen)
         if not quiet:
             print_trained(found)
 

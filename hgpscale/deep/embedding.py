@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +16,6 @@ from hgpscale.deep.hurdle import parts_of
 from hgpscale.deep.prepared import PreparedCohort
 from hgpscale.deep.seeing import Seen, crops_of, see
 from hgpscale.errors import DeepError
-from hgpscale.learn.digests import lesion_hash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,8 +64,8 @@ def embed(
 ) -> Embedded:
     """Return the embedding of each lesion, the mean over the networks that were not trained on its patient.
 
-    Each network learns directions of its own. Those of the others are turned towards the first one's (orthogonal
-    Procrustes, Schönemann 1966) by lesions that both were trained on, so that a feature means the same in all of them.
+    Each network learns directions of its own. Those of the others are turned towards the first one's, see `turning`, so
+    that a feature means the same in all of them.
 
     Parameters
     ----------
@@ -99,9 +98,7 @@ def embed(
         seen.append(see(network, crops_of(cohort.scans, ensemble.recipe), where))
         if on_progress:
             on_progress(at + 1, len(ensemble.members))
-    hashes = np.array([lesion_hash(ensemble.key, row.scan.patient) for row in rows], object)
-    trained = np.array([[one in member.seen for one in hashes] for member in ensemble.members]).reshape(len(seen), -1)
-    turned = _turned([one.embedding.astype(np.float64) for one in seen], trained)
+    turned = [turn(one.embedding) for turn, one in zip(ensemble.turns, seen, strict=True)]
     mine = np.zeros((len(seen), len(rows)), bool)
     for at, row in enumerate(rows):
         mine[list(asked[row.scan.patient]), at] = True
@@ -114,24 +111,6 @@ def embed(
 def _answers(seen: Seen) -> NDArray[np.float64]:
     said = parts_of(seen.logits)
     return np.column_stack([said.composition, said.gate[:, 2], said.gate[:, 0]])
-
-
-def _turned(embeddings: Sequence[NDArray[np.float64]], trained: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Return embeddings in the directions of the first network.
-
-    Where no lesion is known to two networks, as in another cohort, all lesions serve: nothing is learned from labels.
-    """
-    from scipy.linalg import orthogonal_procrustes
-
-    first = embeddings[0]
-    found = [first]
-    for at, other in enumerate(embeddings[1:], start=1):
-        both = trained[0] & trained[at]
-        both = both if both.sum() > first.shape[1] else np.ones(len(first), bool)
-        centre, other_centre = first[both].mean(axis=0), other[both].mean(axis=0)
-        turn, _ = orthogonal_procrustes(other[both] - other_centre, first[both] - centre)
-        found.append((other - other_centre) @ turn + centre)
-    return found
 
 
 @dataclass(frozen=True)

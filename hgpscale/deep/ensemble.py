@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from hgpscale._version import __version__
 from hgpscale.deep.files import write_json
 from hgpscale.deep.hurdle import Calibration
 from hgpscale.deep.recipe import Recipe
+from hgpscale.deep.turning import Turn
 from hgpscale.errors import DeepError
 from hgpscale.learn.digests import lesion_hash
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 FILE, SPLITS, UNSEEN = "networks.json", "splits.csv", "unseen.csv"
 """In a folder of networks: what is known of them all, their folds, and what each said of patients it had not seen."""
+
+NAME = re.compile(r"\w[\w.-]*")
+"""Of a fold: it becomes that of a folder."""
 
 _SCHEMA = "hgpscale-networks-1"
 
@@ -66,7 +71,11 @@ class Ensemble:
     key
         Of the hashes.
     learned
-        Those of `recipe.TASKS` that there were labels of.
+        Those of `recipe.TASKS` that every network had labels of.
+    turns
+        How each network's embedding becomes that of the first, see `turning`.
+    shuffled
+        Whether labels were dealt out at random before.
 
     """
 
@@ -77,6 +86,8 @@ class Ensemble:
     calibration: Calibration
     key: bytes
     learned: frozenset[str] = frozenset()
+    turns: tuple[Turn, ...] = ()
+    shuffled: bool = False
 
     @classmethod
     def open(cls, folder: str | Path) -> Ensemble:
@@ -106,7 +117,15 @@ class Ensemble:
             width = said["half_width"]
             calibration = Calibration(float(said["precision"]), float("nan") if width is None else float(width))
             key, learned = bytes.fromhex(said["key"]), frozenset(said["learned"])
-            return cls(Path(folder), recipe, (z, y, x), members, calibration, key, learned)
+            turns = tuple(Turn.of(one) for one in said["turns"])
+            if wrong := [member.name for member in members if not NAME.fullmatch(member.name)]:
+                raise ValueError(f"{wrong[0]!r} is no name of a fold")
+            if len(turns) != len(members):
+                raise ValueError(f"it has {len(turns)} turns for {len(members)} networks")
+            shuffled = bool(said["shuffled"])
+            return cls(
+                Path(folder), recipe, (z, y, x), members, calibration, key, learned, turns=turns, shuffled=shuffled
+            )
         except DeepError:
             raise
         except (KeyError, TypeError, ValueError) as error:
@@ -126,6 +145,8 @@ class Ensemble:
                 "half_width": width if width == width else None,
                 "key": self.key.hex(),
                 "learned": sorted(self.learned),
+                "shuffled": self.shuffled,
+                "turns": [turn.as_json() for turn in self.turns],
                 "networks": [
                     {"name": one.name, "digest": one.digest, "seen": sorted(one.seen)} for one in self.members
                 ],
@@ -152,7 +173,7 @@ class Ensemble:
             raise DeepError(
                 f"{self.folder}: all networks were trained on patient {known[0]}"
                 f"{f' and {len(known) - 1} more' if len(known) > 1 else ''}, so that what they say of it would be no "
-                "prediction; train by folds of these patients, or leave them out"
+                "prediction; train by folds of these patients, or leave them out; others of equal ids need new ones"
             )
         return found
 

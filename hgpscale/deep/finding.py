@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from hgpscale.volume import Vector
 
 _BODY = -300.0  # HU; air and the table's foam are below
+_OUTSIDE = -0.5  # what `windowed` makes of air
 _AT_ONCE = 4
 _LIVER_MARGIN_MM = 5.0
-"""How far beyond a liver that networks outlined a lesion may reach: at its capsule they draw it too small."""
+"""How far beyond an outlined liver a lesion may reach: at its capsule, and at tumours, livers are drawn too small."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +96,9 @@ def find_lesions(
     said = probabilities(networks, hu, recipe, device, overlap=overlap, on_window=on_window)
     region = None
     if liver is not None:
-        region = share_on(grid, Volume(liver, image.geometry)) >= 0.5
+        region = _near(share_on(grid, Volume(liver, image.geometry)) >= 0.5, spacing)
     elif within_liver:
-        region = _near(said[ORGAN] >= 0.5, spacing)
+        region = _near(_largest(said[ORGAN] >= 0.5), spacing)
     instances = find_instances(said[LESION], spacing, threshold=threshold, weak=min(0.1, threshold), region=region)
     boxes = _boxes(instances)
     count = int((instances.scores >= threshold).sum())
@@ -136,7 +137,8 @@ def probabilities(
             network.eval()
             said = sliding_window_inference(
                 image, recipe.patch, _AT_ONCE, lambda windows, network=network: predict(windows, network),
-                overlap=overlap, mode="gaussian", sw_device=device, device="cpu", padding_mode="replicate",
+                overlap=overlap, mode="gaussian", sw_device=device, device="cpu", padding_mode="constant",
+                cval=_OUTSIDE,
             )  # fmt: skip
             found[(slice(None), *body)] += torch.as_tensor(said)[0].numpy() / len(networks)
     return np.clip(found, 0, 1)
@@ -159,15 +161,20 @@ def _body(hu: NDArray[np.float32]) -> tuple[slice, ...] | None:
     return tuple(found)
 
 
-def _near(liver: NDArray[np.bool_], spacing: Vector) -> NDArray[np.bool_]:
-    """Return the largest piece of an outlined liver, and what is near to it."""
+def _largest(liver: NDArray[np.bool_]) -> NDArray[np.bool_]:
     from scipy import ndimage
 
     labels, count = ndimage.label(liver)
-    if not count:
-        return liver
-    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    filled = ndimage.binary_fill_holes(largest)
+    return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if count else liver
+
+
+def _near(liver: NDArray[np.bool_], spacing: Vector) -> NDArray[np.bool_] | None:
+    """Return a liver with its holes, where tumours are, and what is near to it; None where there is no liver."""
+    from scipy import ndimage
+
+    if not liver.any():
+        return None
+    filled = ndimage.binary_fill_holes(liver)
     return np.asarray(ndimage.distance_transform_edt(~filled, spacing) <= _LIVER_MARGIN_MM)
 
 
@@ -190,9 +197,9 @@ def _crop(
     z, y, x = ((side.start + side.stop - 1) / 2 for side in box)
     start = start_around((z, y, x), recipe.patch)
     image = windowed(_padded(hu, start, recipe.patch, AIR), recipe.window)
-    instances = _padded(labels, start, recipe.patch, 0)
-    distance = distance_from(instances == number, spacing)
-    return Crop(image, (instances > 0).astype(np.float32), np.full_like(image, np.nan), distance)
+    distance = distance_from(_padded(labels, start, recipe.patch, 0) == number, spacing)
+    nothing = np.broadcast_to(np.float32(0), image.shape)  # it is asked about, not learned from
+    return Crop(image, nothing, nothing, distance)
 
 
 def _padded(array: NDArray[Any], start: Sequence[int], size: Sequence[int], outside: float) -> NDArray[Any]:

@@ -6,45 +6,29 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hgpscale.deep.ensemble import (
-    FILE,
-    SPLITS,
-    UNSEEN,
-    Ensemble,
-    Member,
-    choose_device,
-    folder_of,
-    is_first_process,
-)
+from hgpscale.deep.datasets.place import alone
+from hgpscale.deep.datasets.record import digest_of
+from hgpscale.deep.dealing import Fold, Patients, deal, keep, patients_of, shuffled
+from hgpscale.deep.ensemble import FILE, UNSEEN, Ensemble, Member, choose_device, folder_of, is_first_process
 from hgpscale.deep.files import writing
 from hgpscale.deep.hurdle import Calibration
 from hgpscale.deep.prepared import PreparedCohort, PreparedScan
-from hgpscale.errors import DeepError, LearnError
+from hgpscale.deep.recipe import TASKS
+from hgpscale.deep.turning import turns_between
+from hgpscale.errors import DeepError
 from hgpscale.learn.digests import lesion_hash
-from hgpscale.learn.splits import Split, grouped_folds, read_splits, write_splits
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
     from hgpscale.deep.recipe import Recipe
-
-ALL = "all"
-"""Name of the only network that is trained on all patients."""
-
-
-class Fold(NamedTuple):
-    """Positions of the patients that one network is trained on, and of those that it is not to see."""
-
-    name: str
-    train: NDArray[np.int64]
-    test: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -55,6 +39,8 @@ class Trained:
     ----------
     folder
         Where the networks are.
+    folds
+        Names of all.
     trained
         Folds that were trained now.
     missing
@@ -65,6 +51,7 @@ class Trained:
     """
 
     folder: Path
+    folds: tuple[str, ...]
     trained: tuple[str, ...]
     missing: tuple[str, ...]
     unseen: dict[str, float]
@@ -117,192 +104,169 @@ def train_folds(
         There is nothing to train on, folds cannot be made or are not those of the folder, or as of `training.train`.
 
     """
-    from hgpscale.deep.training import together
+    from hgpscale.deep.training import barrier, together
 
     where = choose_device(device)
     cohort = PreparedCohort.open(prepared).held()
     folder = Path(folder)
-    patients = {name: scans for name, scans in cohort.patients.items() if all(s.split != "external" for s in scans)}
-    if not patients:
-        raise DeepError(f"{prepared}: no patient to train on: all are of split external")
+    patients = patients_of(cohort)
     if shuffle_labels:
-        patients = _shuffled(patients, recipe.seed)
-    parts = _folds(patients, n_folds, splits, recipe.seed)
-    alone = is_first_process()
-    if alone:
-        _keep_folds(folder, parts, list(patients), force=force)
-    chosen = [part for part in parts if fold in (None, part.name)]
+        patients = shuffled(patients, recipe.seed)
+    others = [name for name in cohort.patients if name not in patients]
+    folds = deal(patients, others, n_folds, splits, recipe.seed)
+    chosen = [one for one in folds if fold in (None, one.name)]
     if not chosen:
-        raise DeepError(f"fold {fold!r}: there is none of this name; there are {', '.join(p.name for p in parts)}")
-    names = list(patients)
-    trained = []
+        raise DeepError(f"fold {fold!r}: there is none of this name; there are {', '.join(one.name for one in folds)}")
+    jobs = [_Job(folder_of(folder, one.name), one, *_sides(patients, one), cohort.spacing) for one in folds]
     with together(where):
-        for part in chosen:
-            of_fold = [patients[names[at]] for at in part.train]
-            test = [scan for at in part.test for scan in patients[names[at]]]
-            place = folder_of(folder, part.name)
-            if _train_one(of_fold, test, recipe, place, where, on_step, part.name, force=force):
-                trained.append(part.name)
-    missing = tuple(part.name for part in parts if not _network(folder, part.name).exists())
-    unseen = _finish(folder, cohort, patients, parts, recipe, where) if alone and not missing else {}
-    return Trained(folder, tuple(trained), missing, unseen)
+        if is_first_process():
+            keep(folder, folds, list(patients), force=force)
+            for job in jobs if force else ():
+                if job.fold in chosen:
+                    job.forget()
+        barrier()
+        mine = [job for job in jobs if job.fold in chosen]
+        trained = [job.fold.name for job in mine if _train_one(job, recipe, where, on_step)]
+    missing = tuple(job.fold.name for job in jobs if not job.is_trained(recipe))
+    unseen = {}
+    if is_first_process() and not missing:
+        unseen = _finish(folder, cohort, patients, jobs, recipe, where, shuffled=shuffle_labels)
+    return Trained(folder, tuple(one.name for one in folds), tuple(trained), missing, unseen)
+
+
+class _Job(NamedTuple):
+    """One network that is to be trained: where, and on which scans; `test` are those that it is not to see."""
+
+    folder: Path
+    fold: Fold
+    train: list[list[PreparedScan]]
+    test: list[PreparedScan]
+    spacing: tuple[float, float, float]
+
+    @property
+    def digest(self) -> str:
+        """Of all that is learned from."""
+        said = [
+            (scan.source, [(lesion.lesion, lesion.growth) for lesion in scan.lesions])
+            for scans in self.train
+            for scan in scans
+        ]
+        return hashlib.blake2b(json.dumps([self.spacing, said]).encode(), digest_size=16).hexdigest()
+
+    @property
+    def network(self) -> Path:
+        """The file of weights."""
+        from hgpscale.deep.training import NETWORK
+
+        return self.folder / NETWORK
+
+    def is_trained(self, recipe: Recipe) -> bool:
+        """Whether the network is there, of these options and scans."""
+        from hgpscale.deep.weights import read_tensors
+
+        if not self.network.exists():
+            return False
+        about = read_tensors(self.network).about
+        return (about.get("recipe"), about.get("cohort")) == (recipe.digest, self.digest)
+
+    def forget(self) -> None:
+        """Remove what was trained."""
+        from hgpscale.deep.training import CHECKPOINT, METRICS
+
+        for path in (self.network, self.folder / CHECKPOINT, self.folder / METRICS):
+            with writing(path):
+                path.unlink(missing_ok=True)
+
+
+def _sides(patients: Patients, fold: Fold) -> tuple[list[list[PreparedScan]], list[PreparedScan]]:
+    names = list(patients)
+    return [patients[names[at]] for at in fold.train], [scan for at in fold.test for scan in patients[names[at]]]
 
 
 def _train_one(
-    patients: Sequence[Sequence[PreparedScan]],
-    test: Sequence[PreparedScan],
-    recipe: Recipe,
-    folder: Path,
-    device: torch.device,
-    on_step: Callable[[str, int, int, float], None] | None,
-    name: str,
-    *,
-    force: bool,
+    job: _Job, recipe: Recipe, device: torch.device, on_step: Callable[[str, int, int, float], None] | None
 ) -> bool:
     """Train one network unless it is there; return whether it was."""
-    from hgpscale.deep.training import CHECKPOINT, METRICS, NETWORK, train
+    from hgpscale.deep.training import train
     from hgpscale.deep.unseen import validate
-    from hgpscale.deep.weights import read_tensors
 
-    digest = _digest(patients)
-    if force and is_first_process():
-        for file in (NETWORK, CHECKPOINT, METRICS):
-            with writing(folder / file):
-                (folder / file).unlink(missing_ok=True)
-    if (folder / NETWORK).exists() and not force:
-        about = read_tensors(folder / NETWORK).about
-        if (about.get("recipe"), about.get("cohort")) != (recipe.digest, digest):
+    if job.network.exists():
+        if not job.is_trained(recipe):
             raise DeepError(
-                f"{folder / NETWORK}: was trained with other options or on other patients; give --force to begin anew, "
-                "or another folder"
+                f"{job.network}: was trained with other options or on other scans; give --force to begin anew, or "
+                "another folder"
             )
         return False
-    train(
-        patients,
-        recipe,
-        folder,
-        cohort=digest,
-        device=device,
-        validate=(lambda network: validate(network, test, recipe, device)) if test else None,
-        on_step=None if on_step is None else lambda done, total, loss: on_step(name, done, total, loss),
-    )
+    with alone(job.folder) if is_first_process() else nullcontext():
+        train(
+            job.train,
+            recipe,
+            job.folder,
+            cohort=job.digest,
+            device=device,
+            validate=(lambda network: validate(network, job.test, recipe, device)) if job.test else None,
+            on_step=None if on_step is None else lambda done, total, loss: on_step(job.fold.name, done, total, loss),
+        )
     return True
 
 
 def _finish(
     folder: Path,
     cohort: PreparedCohort,
-    patients: dict[str, list[PreparedScan]],
-    parts: Sequence[Fold],
+    patients: Patients,
+    jobs: Sequence[_Job],
     recipe: Recipe,
     device: torch.device,
+    *,
+    shuffled: bool,
 ) -> dict[str, float]:
-    """Ask each network about the patients that it has not seen, and write what all of them are."""
+    """Ask each network about all patients, and write what the networks are."""
     from hgpscale.deep import unseen
-    from hgpscale.deep.datasets.record import digest_of
+    from hgpscale.deep.seeing import crops_of, see
 
     key = Ensemble.open(folder).key if (folder / FILE).exists() else secrets.token_bytes(16)
-    names = list(patients)
+    hashes = {name: lesion_hash(key, name) for name in patients}
     members = tuple(
         Member(
-            part.name,
-            digest_of(_network(folder, part.name)),
-            frozenset(lesion_hash(key, names[at]) for at in part.train),
+            job.fold.name,
+            digest_of(job.network),
+            frozenset(hashes[scan.patient] for scans in job.train for scan in scans),
         )
-        for part in parts
+        for job in jobs
     )
-    ensemble = Ensemble(folder, recipe, cohort.spacing, members, Calibration(), key, _learned(patients, recipe))
-    asked = []
-    for part, network in zip(parts, ensemble.load(device), strict=True):
-        train, test = ([scan for at in side for scan in patients[names[at]]] for side in (part.train, part.test))
-        asked.append(unseen.ask(part.name, network, train, test, recipe, device))
-    every = unseen.together(asked)
+    ensemble = Ensemble(
+        folder, recipe, cohort.spacing, members, Calibration(), key, _learned(jobs, recipe), shuffled=shuffled
+    )
+    scans = [scan for some in patients.values() for scan in some]
+    seen = [see(network, crops_of(scans, recipe), device) for network in ensemble.load(device)]
+    of_patient = [hashes[scan.patient] for scan in scans for _ in scan.lesions]
+    known = [np.array([name in member.seen for name in of_patient]) for member in members]
+    parts = zip(jobs, seen, strict=True)
+    every = unseen.together([unseen.pick(job.fold.name, one, scans, job.train, job.test) for job, one in parts])
+    turns = turns_between([one.embedding for one in seen], known)
+    ensemble = replace(ensemble, turns=turns, calibration=unseen.calibrate(every) if every.rows else Calibration())
     if every.rows:
-        ensemble = replace(ensemble, calibration=unseen.calibrate(every))
         unseen.write_unseen(folder / UNSEEN, every, ensemble.calibration)
     ensemble.write()
     return unseen.summary(every)
 
 
-def _learned(patients: dict[str, list[PreparedScan]], recipe: Recipe) -> frozenset[str]:
-    """Return the tasks that there are labels of and that count."""
-    scans = [scan for some in patients.values() for scan in some]
-    grown = any(lesion.growth is not None for scan in scans for lesion in scan.lesions)
-    there = {"segmentation": True, "liver": any(scan.has_liver for scan in scans), "growth": grown, "patient": grown}
-    return frozenset(
-        task for task, known in there.items() if known and (isinstance(recipe.weights, str) or recipe.weights[task] > 0)
-    )
+def _learned(jobs: Sequence[_Job], recipe: Recipe) -> frozenset[str]:
+    """Return the tasks that count and that every network had labels of."""
+    from hgpscale.deep.sampling import patient_growth
 
-
-def _folds(patients: dict[str, list[PreparedScan]], n_folds: int, splits: str | Path | None, seed: int) -> list[Fold]:
-    """Return folds as positions of patients, balanced by whether they grow desmoplastically."""
-    names = list(patients)
-    if n_folds == 1 and splits is None:
-        return [Fold(ALL, np.arange(len(names)), np.zeros(0, np.int64))]
-    if splits is not None:
-        found = read_splits(splits, names)
-    else:
-        found = grouped_folds(names, _strata(patients), n_folds=n_folds, seed=seed)
-    return [Fold(split.name, split.train, split.test) for split in found]
-
-
-def _strata(patients: dict[str, list[PreparedScan]]) -> NDArray[np.int64]:
-    """Return 0 where growth is not known, else 1 to 3: no lesion is desmoplastic, some in part, all purely."""
-    found = np.zeros(len(patients), np.int64)
-    for at, scans in enumerate(patients.values()):
-        d = np.array([lesion.growth[0] for scan in scans for lesion in scan.lesions if lesion.growth is not None])
-        if d.size:
-            found[at] = 1 + int((d > 0).any()) + int((d == 1).all())
-    return found
-
-
-def _keep_folds(folder: Path, parts: Sequence[Fold], names: list[str], *, force: bool) -> None:
-    """Write the folds, or make sure that they are those of before."""
-    path = folder / SPLITS
-    of_all = parts[0].name == ALL and not parts[0].test.size
-    if of_all and not path.exists():
-        return
-    if path.exists() and not force:
-        try:
-            before = read_splits(path, names)
-        except LearnError as error:
-            raise DeepError(f"{path}: is not of these patients ({error}); give --force, or another folder") from error
-        same = len(before) == len(parts) and all(
-            a.name == b.name and set(a.train) == set(b.train) and set(a.test) == set(b.test)
-            for a, b in zip(before, parts, strict=True)
-        )
-        if not same:
-            raise DeepError(
-                f"{path}: the networks here have other folds; give --force to begin anew, or another folder"
+    def known(job: _Job, task: str) -> bool:
+        scans = [scan for some in job.train for scan in some]
+        if task == "liver":
+            return any(scan.has_liver for scan in scans)
+        if task == "growth":
+            return any(lesion.growth is not None for scan in scans for lesion in scan.lesions)
+        if task == "patient":
+            return any(
+                np.isfinite(patient_growth([lesion for scan in some for lesion in scan.lesions])).all()
+                for some in job.train
             )
-        return
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-    if not of_all:
-        write_splits(path, [Split(*part) for part in parts], names)
+        return True
 
-
-def _shuffled(patients: dict[str, list[PreparedScan]], seed: int) -> dict[str, list[PreparedScan]]:
-    """Return the patients with the growth of all their lesions dealt out anew."""
-    growth = [lesion.growth for scans in patients.values() for scan in scans for lesion in scan.lesions]
-    order = iter(np.random.default_rng([seed, 1]).permutation(len(growth)))
-    return {
-        name: [
-            replace(scan, lesions=tuple(replace(lesion, growth=growth[next(order)]) for lesion in scan.lesions))
-            for scan in scans
-        ]
-        for name, scans in patients.items()
-    }
-
-
-def _digest(patients: Sequence[Sequence[PreparedScan]]) -> str:
-    said = [(scan.source, [(one.lesion, one.growth) for one in scan.lesions]) for scans in patients for scan in scans]
-    return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
-
-
-def _network(folder: Path, name: str) -> Path:
-    from hgpscale.deep.training import NETWORK
-
-    return folder_of(folder, name) / NETWORK
+    weighed = TASKS if isinstance(recipe.weights, str) else [task for task in TASKS if recipe.weights[task] > 0]
+    return frozenset(task for task in weighed if all(known(job, task) for job in jobs))

@@ -23,6 +23,7 @@ OUTPUTS = 5
 replacement against pushing in what is not desmoplastic. See `learn.composition`."""
 
 _SOFT_MM = 0.4
+_FEWEST = 0.5  # voxels; a shell of less is empty
 _SLOWEST, _FLAT, _FARTHEST = 0.01, 1e-3, 8.0
 """Of `Standardise`: share of a new batch, deviation below which a column counts as flat, largest value."""
 
@@ -102,10 +103,13 @@ class Network(nn.Module):
             In mm from each lesion's surface, ``(lesion, 1, z, y, x)``.
 
         """
-        contrast = image.float() - around(image.float(), distance, self._edges)
-        seen = torch.cat([self.interface(torch.cat([features, contrast], 1)).float(), contrast], 1)
-        embedding = self.embed(pool(seen, distance, self._edges))
-        return Growth(embedding, self.growth(embedding))
+        # Means of squares minus squares of means: in half precision nothing would be left of them.
+        with torch.autocast(image.device.type, enabled=False):
+            contrast = image.float() - around(image.float(), distance, self._edges)
+        seen = self.interface(torch.cat([features, contrast], 1))
+        with torch.autocast(image.device.type, enabled=False):
+            embedding = self.embed(pool(torch.cat([seen.float(), contrast], 1), distance, self._edges))
+            return Growth(embedding, self.growth(embedding))
 
     def of_patients(self, embedding: torch.Tensor, patient: torch.Tensor, count: int) -> torch.Tensor:
         """Return logits of patients, ``(patient, 5)``: attention over their lesions (Ilse, Tomczak and Welling 2018).
@@ -166,12 +170,15 @@ class Standardise(nn.Module):
 def around(image: torch.Tensor, distance: torch.Tensor, edges: tuple[float, ...]) -> torch.Tensor:
     """Return the mean of the outermost shell of each lesion, ``(lesion, 1, 1, 1, 1)``: mostly liver.
 
-    What is seen of a lesion is seen against it, so that contrast phase and scanner matter less.
+    What is seen of a lesion is seen against it, so that contrast phase and scanner matter less. Where a lesion is too
+    large for the patch, it is the mean of what is outside of the lesion, and where nothing is, of the whole patch.
     """
     inner, outer = (torch.sigmoid((edge - distance) / _SOFT_MM) for edge in edges[-2:])
-    weight = outer - inner
     axes = (2, 3, 4)
-    return torch.as_tensor((image * weight).sum(axes, keepdim=True) / weight.sum(axes, keepdim=True).clamp(min=1e-3))
+    shell, outside = outer - inner, (distance > 0).to(image.dtype)
+    enough = [weight.sum(axes, keepdim=True) > _FEWEST for weight in (shell, outside)]
+    weight = torch.where(enough[0], shell, torch.where(enough[1], outside, torch.ones_like(outside)))
+    return torch.as_tensor((image * weight).sum(axes, keepdim=True) / weight.sum(axes, keepdim=True))
 
 
 def pool(seen: torch.Tensor, distance: torch.Tensor, edges: tuple[float, ...]) -> torch.Tensor:
@@ -204,7 +211,7 @@ def pool(seen: torch.Tensor, distance: torch.Tensor, edges: tuple[float, ...]) -
     square = torch.einsum("lsv,lcv->lsc", weight, flat**2) * scale[..., None]
     # The gradient of a root at 0 is infinite.
     deviation = torch.sqrt((square - mean**2).clamp(min=0) + 1e-4)
-    there = (total > 0.5)[..., None].to(mean.dtype)
+    there = (total > _FEWEST)[..., None].to(mean.dtype)
     return torch.cat([mean * there, deviation * there], 2).flatten(1)
 
 

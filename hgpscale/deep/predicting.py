@@ -24,7 +24,7 @@ from hgpscale.deep.saliency import attribute
 from hgpscale.deep.scans import AskedScan, asked_scans
 from hgpscale.deep.seeing import patient_logits
 from hgpscale.deep.tables import write_lesions, write_predictions
-from hgpscale.errors import DeepError, HgpscaleError, VoxelError
+from hgpscale.errors import DeepError, HgpscaleError, VoxelError, told
 from hgpscale.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -149,6 +149,9 @@ def predict_scans(
     loaded = ensemble.load(where)
     with writing(folder):
         (folder / MASKS).mkdir(parents=True, exist_ok=True)
+        # Tables of an earlier prediction would speak of label maps that are replaced below.
+        for file in (LESIONS, PREDICTIONS, METRICS, RUN):
+            (folder / file).unlink(missing_ok=True)
     answers: list[ScanAnswer] = []
     saliency: dict[str, Saliency] = {}
     compared: list[tuple[str, Compared]] = []
@@ -165,12 +168,15 @@ def predict_scans(
             done += 1
             try:
                 one_patient.append(_ask(scan, mine, ensemble, options, where, on_window))
-            except (HgpscaleError, OSError) as error:
-                problems.append(LeftOut(scan.patient, str(scan.image), str(error)))
+            except (HgpscaleError, OSError, MemoryError, RuntimeError) as error:  # of ITK and torch the last
+                problems.append(LeftOut(scan.patient, str(scan.image), told(error)))
         for answer, one in _answers(one_patient, mine, ensemble, options):
             masks[answer.case] = write_label_map(folder / MASKS, answer)
             if options.dicom_seg:
-                write_seg(folder / MASKS, answer)
+                try:
+                    write_seg(folder / MASKS, answer)
+                except HgpscaleError as error:
+                    problems.append(LeftOut(answer.patient, str(answer.image), f"no DICOM SEG: {error}"))
             if one.compared is not None:
                 compared.append((answer.patient, one.compared))
             if options.saliency and "growth" in ensemble.learned:
@@ -240,7 +246,8 @@ def _answers(
         for at, network in enumerate(networks):
             seen = [one.found.seen[at].embedding[:count] for one, count in zip(asked, counts, strict=True) if count]
             said.append(patient_logits(network, np.concatenate(seen), ["patient"] * sum(counts))[0])
-        patient = growth_of(np.stack(said), ensemble.calibration)
+        # The interval is of lesions: how wrong answers on patients are has not been measured.
+        patient = growth_of(np.stack(said), ensemble.calibration._replace(half_width=float("nan")))
     for one, count in zip(asked, counts, strict=True):
         labels = np.where(one.found.labels <= count, one.found.labels, 0).astype(np.uint16)
         sizes = np.bincount(labels.ravel(), minlength=count + 1)
@@ -300,6 +307,8 @@ def _said(ensemble: Ensemble, scans: str | Path, options: Options, answers: Sequ
         "size": ensemble.recipe.size,
         "spacing": list(ensemble.spacing),
         "learned": sorted(ensemble.learned),
+        "shuffled": ensemble.shuffled,
+        "patch": [n * step for n, step in zip(ensemble.recipe.patch, ensemble.spacing, strict=True)],
         "scans": str(scans),
         "threshold": options.threshold,
         "overlap": options.overlap,

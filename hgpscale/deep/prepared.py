@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +18,7 @@ from hgpscale._version import __version__
 from hgpscale.deep.regrid import AIR
 from hgpscale.errors import DeepError
 from hgpscale.limits import memory_limit
-from hgpscale.volume import Geometry, Index, Vector
+from hgpscale.volume import Box, Geometry, Index, Vector
 
 SCHEMA = "hgpscale-prepared-1"
 IMAGE, INSTANCES, LIVER = "image", "instances", "liver"
@@ -80,6 +82,8 @@ class PreparedScan:
         Where its voxels lie.
     source
         Digest of the files that it was made of.
+    liver_box
+        First index of the liver, and the one after the last; None where it is not outlined, or nowhere.
     arrays
         `IMAGE`, `INSTANCES` and, where there is one, `LIVER`: in the store, or in memory.
 
@@ -91,6 +95,7 @@ class PreparedScan:
     lesions: tuple[PreparedLesion, ...]
     grid: Geometry
     source: str
+    liver_box: Box | None
     arrays: Mapping[str, Any] = field(repr=False, compare=False)
 
     @property
@@ -124,6 +129,7 @@ class Written(NamedTuple):
     lesions: Sequence[PreparedLesion]
     grid: Geometry
     source: str
+    liver_box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -170,13 +176,17 @@ class PreparedCohort:
         if not said.get("whole"):
             raise DeepError(f"{path}: its preparation did not end; run 'hgpscale deep prepare' again, it goes on")
         z, y, x = said["spacing"]
-        scans = tuple(scan_of(root[name]) for name in said["scans"])
+        try:
+            scans = tuple(scan_of(root[name]) for name in said["scans"])
+        except KeyError as error:
+            raise DeepError(f"{path}: is damaged: {error} is not there; run 'hgpscale deep prepare' again") from error
         return cls(Path(path), (z, y, x), str(said["segmentation"]), scans)
 
     def held(self) -> Self:
         """Return the cohort with all voxels in memory, where they take no more than a quarter of it."""
         size = sum(array.nbytes for scan in self.scans for array in scan.arrays.values())
-        if size > memory_limit().size // 4:
+        together = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that torchrun has started here
+        if size * together > memory_limit().size // 4:
             return self
         scans = [replace(one, arrays={name: one.whole(name) for name in one.arrays}) for one in self.scans]
         return replace(self, scans=tuple(scans))
@@ -213,11 +223,12 @@ def begin(path: Path, spacing: Vector, segmentation: str, *, anew: bool) -> zarr
                 f"{path}: holds scans at {before['spacing']} mm outlined by {before['segmentation']}, now asked for "
                 f"are {list(spacing)} mm and {segmentation}; give --force to make all anew, or another path"
             )
-        for name in list(root.group_keys()) if anew else ():
-            del root[name]
     else:
-        root = zarr.create_group(str(path), zarr_format=3)
+        root, anew = zarr.create_group(str(path), zarr_format=3), False
+    # First, so that nobody takes what is removed below for a cohort.
     root.attrs.put({**said, "version": __version__, "whole": False, "scans": []})
+    for name in list(root.group_keys()) if anew else ():
+        _remove(path, name)
     return root
 
 
@@ -226,10 +237,17 @@ def is_written(root: zarr.Group, name: str, source: str) -> bool:
     return name in root and dict(root[name].attrs).get("source") == source
 
 
-def write_scan(root: zarr.Group, about: Written, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _remove(path: Path, name: str) -> None:
+    """Remove a scan, what makes it one first: zarr takes chunks that are missing for air."""
+    (path / name / "zarr.json").unlink(missing_ok=True)
+    if (path / name).exists():
+        shutil.rmtree(path / name)
+
+
+def write_scan(path: Path, about: Written, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write a scan; what is said of it comes last, so that half a scan is none."""
-    if about.name in root:
-        del root[about.name]
+    _remove(path, about.name)
+    root = zarr.open_group(str(path), mode="r+", zarr_format=3, use_consolidated=False)
     group = root.create_group(about.name)
     for name, values in arrays.items():
         chunks = tuple(min(_CHUNK, n) for n in values.shape)
@@ -242,14 +260,15 @@ def write_scan(root: zarr.Group, about: Written, arrays: Mapping[str, NDArray[An
             "lesions": [_as_json(lesion) for lesion in about.lesions],
             "grid": [list(grid.size), list(grid.spacing), list(grid.origin), list(grid.direction)],
             "source": about.source,
+            "liver_box": None if about.liver_box is None else [list(corner) for corner in about.liver_box],
         }
     )
 
 
-def finish(root: zarr.Group, names: Sequence[str]) -> None:
+def finish(path: Path, root: zarr.Group, names: Sequence[str]) -> None:
     """Say that these scans, and no others, are the whole cohort; others that are there are removed."""
     for name in set(root.group_keys()).difference(names):
-        del root[name]
+        _remove(path, name)
     root.attrs.put({**dict(root.attrs), "scans": list(names), "whole": True})
 
 
@@ -281,4 +300,5 @@ def scan_of(group: zarr.Group) -> PreparedScan:
     )
     grid = Geometry(tuple(size), tuple(spacing), tuple(origin), tuple(direction))
     name = group.path.rpartition("/")[2]
-    return PreparedScan(name, said["patient"], said["split"], lesions, grid, said["source"], dict(group.arrays()))
+    box = None if said["liver_box"] is None else (tuple(said["liver_box"][0]), tuple(said["liver_box"][1]))
+    return PreparedScan(name, said["patient"], said["split"], lesions, grid, said["source"], box, dict(group.arrays()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from hgpscale.deep.prepared import (
     IMAGE,
     INSTANCES,
     LIVER,
+    SCHEMA,
     PreparedLesion,
     Written,
     begin,
@@ -34,7 +35,7 @@ from hgpscale.deep.prepared import (
 from hgpscale.deep.regrid import AIR, image_on, labels_on, share_on, working_grid
 from hgpscale.errors import DeepError, HgpscaleError, VoxelError
 from hgpscale.learn.targets import PARTS
-from hgpscale.volume import Vector, Volume
+from hgpscale.volume import Box, Index, Vector, Volume
 
 SPACING: Vector = (2.0, 1.25, 1.25)
 """Default in mm: what most CT of a liver has across the slices, and can be compared at within them."""
@@ -142,7 +143,7 @@ def prepare(
         kept = [one for one in made if one.problem is None]
         if not kept:
             raise DeepError(f"{path}: no scan could be prepared; {problems[0].file}: {problems[0].reason}")
-        finish(root, [one.case.name for one in kept])
+        finish(path, root, [one.case.name for one in kept])
     lesions = [lesion for one in kept for lesion in one.lesions]
     return Prepared(
         path,
@@ -193,7 +194,7 @@ def _prepare_case(path: Path, case: Case, spacing: Vector, growth: Mapping[str, 
     root = zarr.open_group(str(path), mode="r+", zarr_format=3, use_consolidated=False)
     try:
         opened = open_image(case.image)
-        source = _source(case, growth, state_of(opened))
+        source = _source(case, growth, state_of(opened), spacing)
         if is_written(root, case.name, source):
             return _Made(case, scan_of(root[case.name]).lesions)
         with_liver = all(row.liver is not None for row in case.rows)
@@ -208,7 +209,8 @@ def _prepare_case(path: Path, case: Case, spacing: Vector, growth: Mapping[str, 
         if drawing.liver is not None:
             arrays[LIVER] = (share_on(grid, drawing.liver) >= 0.5).astype(np.uint8) | (instances > 0)
         lesions, notes = _lesions(case, instances, spacing, growth)
-        write_scan(root, Written(case.name, case.patient, case.split, lesions, grid, source), arrays)
+        liver = _box(arrays[LIVER]) if LIVER in arrays else None
+        write_scan(path, Written(case.name, case.patient, case.split, lesions, grid, source, liver), arrays)
     except (HgpscaleError, OSError) as error:
         return _Made(case, problem=left_out(case, error))
     return _Made(case, tuple(lesions), is_new=True, notes=(*drawing.notes, *notes))
@@ -227,16 +229,28 @@ def _lesions(
         if box is None:
             notes.append(f"lesion {row.lesion} is smaller than the voxels of {spacing} mm, and left out")
             continue
-        start, stop = (tuple(getattr(side, end) for side in box) for end in ("start", "stop"))
+        start, stop = (_index(getattr(side, end) for side in box) for end in ("start", "stop"))
         volume = voxel * int(np.count_nonzero(instances[box] == number))
         lesions.append(PreparedLesion(row.lesion, number, start, stop, volume, growth.get(row.lesion)))
     return lesions, notes
 
 
-def _source(case: Case, growth: Mapping[str, tuple[float, float, float]], image: str) -> str:
+def _box(mask: NDArray[Any]) -> Box | None:
+    from scipy.ndimage import find_objects
+
+    (box,) = find_objects(mask, 1) or [None]
+    return None if box is None else (_index(side.start for side in box), _index(side.stop for side in box))
+
+
+def _index(values: Iterable[int]) -> Index:
+    z, y, x = values
+    return z, y, x
+
+
+def _source(case: Case, growth: Mapping[str, tuple[float, float, float]], image: str, spacing: Vector) -> str:
     """Return a digest of all that a prepared scan is made of, by path, size and time of the files."""
     files = dict.fromkeys(path for row in case.rows for path in (row.mask, row.liver) if path is not None)
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     rows = [(row.lesion, str(row.mask), row.label, row.roi, str(row.liver), row.liver_roi) for row in case.rows]
-    said = [image, stats, rows, case.patient, case.split, sorted(growth.items())]
+    said = [SCHEMA, spacing, image, stats, rows, case.patient, case.split, sorted(growth.items())]
     return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()

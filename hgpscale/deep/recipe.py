@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -65,7 +66,7 @@ class Recipe(BaseModel):
 
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     size: Size = "small"
     backbone: Literal["segresnet", "dynunet"]
@@ -104,8 +105,8 @@ class Recipe(BaseModel):
             return weights
         if unknown := set(weights) - set(TASKS):
             raise ValueError(f"no task {', '.join(sorted(unknown))}; there are {', '.join(TASKS)}")
-        if any(value < 0 for value in weights.values()) or not any(weights.values()):
-            raise ValueError("expected weights from 0 up, one of them above")
+        if any(not 0 <= value < math.inf for value in weights.values()) or not weights.get("segmentation"):
+            raise ValueError("expected weights from 0 up, that of segmentation above: nothing is found without it")
         return {task: float(weights.get(task, 0.0)) for task in TASKS}
 
     @model_validator(mode="after")
@@ -113,8 +114,8 @@ class Recipe(BaseModel):
         step = 2 ** (self.levels - 1)
         if any(n % step for n in self.patch):
             raise ValueError(f"patch is {self.patch}, expected multiples of {step}, as there are {self.levels} levels")
-        if self.backbone == "dynunet" and self.levels < 3:
-            raise ValueError(f"levels is {self.levels}, expected 3 or more of a dynunet")
+        if self.backbone == "dynunet" and (self.levels < 3 or all(n == step for n in self.patch)):
+            raise ValueError(f"levels is {self.levels}, expected 3 or more, and room at the last one")
         if self.window[0] >= self.window[1]:
             raise ValueError(f"window is {self.window}, expected the lower HU first")
         if len(self.shells) < 2 or list(self.shells) != sorted(set(self.shells)) or self.shells[0] >= 0:
@@ -122,7 +123,7 @@ class Recipe(BaseModel):
         return self
 
     @classmethod
-    def of(cls, size: Size = "small", /, **changed: Any) -> Self:
+    def of(cls, size: str = "small", /, **changed: Any) -> Self:
         """Return the preset of a size with some options changed.
 
         Raises
@@ -154,9 +155,9 @@ class Recipe(BaseModel):
             raise DeepError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(said, dict):
             raise DeepError(f"{path}: expected options by name, such as 'steps: 4000', found {type(said).__name__}")
-        preset = size or said.pop("size", "small")
+        preset = size or said.get("size", "small")
         try:
-            return cls.of(preset, **{str(name): value for name, value in said.items() if name != "size"} | changed)
+            return cls.of(str(preset), **{str(name): value for name, value in said.items() if name != "size"} | changed)
         except DeepError as error:
             raise DeepError(f"{path}: {error}") from error
 
@@ -222,4 +223,4 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """What a size means: ``tiny`` has less than half a million weights and trains on two cores, ``small`` on any GPU,
-``full`` fills one of 80 GB."""
+``full`` is meant for one of 80 GB, and has not been run."""

@@ -25,7 +25,7 @@ def working_grid(geometry: Geometry, spacing: Vector) -> Geometry:
     """Return the grid of a scan's field of view with another spacing and its axes turned towards LPS.
 
     Axes are exchanged and reversed only: a tilted scan stays as tilted as it is. Outer faces of the first voxels
-    coincide, the last ones may reach beyond the scan by less than a voxel.
+    coincide; those of the last ones are the nearest to the scan's, so that no voxel's centre lies beyond the scan.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def working_grid(geometry: Geometry, spacing: Vector) -> Geometry:
     old_size = np.array(geometry.size[::-1])[order]
     old_spacing = np.array(geometry.spacing[::-1])[order]
     new_spacing = np.array(spacing[::-1])
-    size = np.maximum(np.ceil(old_size * old_spacing / new_spacing - 1e-6), 1).astype(int)
+    size = np.maximum(np.ceil(old_size * old_spacing / new_spacing - 0.5 - 1e-6), 1).astype(int)
     _require_memory(geometry, size)
     # The first voxel along a reversed axis is the last one of the scan.
     corner = np.zeros(3)

@@ -79,7 +79,8 @@ class Sampler(torch.utils.data.Dataset[Batch]):
     """
 
     def __init__(self, patients: Sequence[Sequence[PreparedScan]], recipe: Recipe, stream: int = 0) -> None:
-        self._patients = [[(scan, lesion) for scan in scans for lesion in scan.lesions] for scans in patients]
+        drawn = [[(scan, lesion) for scan in scans for lesion in scan.lesions] for scans in patients]
+        self._patients = [lesions for lesions in drawn if lesions]
         self._scans = [scan for scans in patients for scan in scans]
         self._voxels = np.cumsum([np.prod(scan.grid.size, dtype=np.int64) for scan in self._scans])
         self._growth = [patient_growth([lesion for _, lesion in lesions]) for lesions in self._patients]
@@ -138,9 +139,12 @@ class Sampler(torch.utils.data.Dataset[Batch]):
     def _background(self, rng: np.random.Generator) -> Crop:
         """Return a patch from anywhere in all scans, each voxel as likely; half of them in a liver, if one is drawn."""
         scan = self._scans[int(np.searchsorted(self._voxels, rng.uniform(0, self._voxels[-1]), side="right"))]
-        size, in_liver = self._recipe.patch, scan.has_liver and rng.uniform() < _IN_LIVER
+        size, box = self._recipe.patch, ((0, 0, 0), scan.grid.size)
+        in_liver = scan.liver_box is not None and rng.uniform() < _IN_LIVER
+        if in_liver and scan.liver_box is not None:
+            box = scan.liver_box
         for _ in range(_TRIES):
-            centre = _index(rng.integers(scan.grid.size))
+            centre = _index(rng.integers(*box))
             if not in_liver or scan.read(LIVER, centre, (1, 1, 1)).any():
                 break
         z, y, x = (c - n // 2 for c, n in zip(centre, size, strict=True))

@@ -102,7 +102,7 @@ def asked_scans(source: str | Path, *, segmentation: str | None = None) -> Asked
     if path.suffix.lower() not in _TABLES:
         if not path.exists():
             raise DeepError(f"{path}: is missing; expected a scan, or a table of scans (.csv, .parquet)")
-        name = path.name.split(".")[0] or path.resolve().name
+        name = path.resolve().name if path.is_dir() else path.name.split(".")[0] or path.name
         return Asked([AskedScan(case_names([name])[0], name, path)], None)
     if "mask" in read_table(path).columns or "Mask" in read_table(path).columns:
         return _of_manifest(path, segmentation)

@@ -194,8 +194,7 @@ def train(
         if rank == 0:
             about = {"recipe": recipe.digest, "cohort": cohort, "step": str(run.step)}
             write_tensors(folder / NETWORK, run.average.state_dict(), about)
-        if shared:
-            distributed.barrier()
+        barrier()
     return run.average
 
 
@@ -264,6 +263,12 @@ def together(device: torch.device) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
+def barrier() -> None:
+    """Wait for the other processes, where torchrun has started several."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
 class _Log:
     """Lines of JSON: mean losses since the last line, as a step has them that a checkpoint can come after."""
 
@@ -273,7 +278,8 @@ class _Log:
         with writing(path):
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
             # What a killed run wrote after its last checkpoint is done again.
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+            # The last of them may be half.
+            kept = [line for line in lines if _step_of(line) <= step]
             path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def add(self, losses: dict[str, float], loss: float) -> None:
@@ -293,6 +299,13 @@ class _Log:
     def write(self, said: dict[str, Any]) -> None:
         with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(said) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf
 
 
 def _short(value: float) -> float:

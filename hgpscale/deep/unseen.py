@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hgpscale.deep.network import Network
     from hgpscale.deep.prepared import PreparedScan
     from hgpscale.deep.recipe import Recipe
+    from hgpscale.deep.seeing import Seen
 
 COVERAGE = 0.9
 """Of the interval of the desmoplastic fraction."""
@@ -49,21 +50,22 @@ class Unseen(NamedTuple):
     mean: NDArray[np.float64]
 
 
-def ask(
+def pick(
     fold: str,
-    network: Network,
-    train: Sequence[PreparedScan],
+    seen: Seen,
+    scans: Sequence[PreparedScan],
+    train: Sequence[Sequence[PreparedScan]],
     test: Sequence[PreparedScan],
-    recipe: Recipe,
-    device: torch.device,
 ) -> Unseen:
-    """Return what the network of a fold says of its test scans."""
-    known = growth_in(train)
+    """Return what the network of a fold says of its test scans, of what it has said of all `scans`."""
+    known = growth_in([scan for some in train for scan in some])
     known = known[np.isfinite(known).all(axis=1)]
     mean = known.mean(axis=0) if len(known) else np.full(3, np.nan)
-    rows = [(fold, scan.patient, lesion.lesion) for scan in test for lesion in scan.lesions]
-    logits = see(network, crops_of(test, recipe), device).logits
-    return Unseen(rows, logits, growth_in(test), np.tile(mean, (len(rows), 1)))
+    names = {scan.name for scan in test}
+    chosen = np.array([scan.name in names for scan in scans for _ in scan.lesions], bool)
+    mine = [scan for scan in scans if scan.name in names]
+    rows = [(fold, scan.patient, lesion.lesion) for scan in mine for lesion in scan.lesions]
+    return Unseen(rows, seen.logits[chosen], growth_in(mine), np.tile(mean, (len(rows), 1)))
 
 
 def together(parts: Sequence[Unseen]) -> Unseen:

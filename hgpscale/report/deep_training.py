@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hgpscale._version import __version__
+from hgpscale.deep.ensemble import folder_of
 from hgpscale.deep.files import write_whole
 from hgpscale.errors import ReportError
 from hgpscale.report.deep_figures import training_curves
@@ -28,28 +29,30 @@ class _Fold:
     figures: Sequence[Figure]
 
 
-def write_training_page(folder: Path, unseen: Mapping[str, float]) -> Path:
-    """Write the page of all folds that have begun, from their lines of JSON.
+def write_training_page(folder: Path, names: Sequence[str], unseen: Mapping[str, float]) -> Path | None:
+    """Write the page of all folds that have begun, from their lines of JSON; None where none has left such lines.
 
     Parameters
     ----------
     folder
         Of the networks.
+    names
+        Of its folds.
     unseen
         How right they were of patients that they had not seen, see `hgpscale.deep.unseen.summary`; may be empty.
 
     Raises
     ------
     ReportError
-        Nothing was trained there, or a line cannot be read.
+        A line cannot be read.
     DeepError
         The page cannot be written.
 
     """
-    files = sorted(folder.glob(f"fold-*/{METRICS}"))
-    if not files:
-        raise ReportError(f"{folder}: no fold has been trained here")
-    records = {file.parent.name.removeprefix("fold-"): _read(file) for file in files}
+    files = {name: folder_of(folder, name) / METRICS for name in names}
+    records = {name: _read(file) for name, file in files.items() if file.exists()}
+    if not any(records.values()):
+        return None
     folds = [
         _Fold(name, [replace(figure, name=f"{figure.name}-{at}") for figure in training_curves(lines)])
         for at, (name, lines) in enumerate(records.items())

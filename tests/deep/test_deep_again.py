@@ -236,7 +236,7 @@ def test_two_exports_into_a_folder_do_not_mix(tmp_path: Path) -> None:
 
     exported = export_dataset(path, tmp_path, "nnunet", on_progress=another)
     (said,) = refused
-    assert said.startswith(f"{folder}: another export is writing to it: process {os.getpid()} on ")
+    assert said.startswith(f"{folder}: another run is writing to it: process {os.getpid()} on ")
     assert said.endswith("; wait until it ends, or stop it")
     assert [case.name for case in exported.cases] == ["P1", "P2"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["Dataset101_HGP", "in"]

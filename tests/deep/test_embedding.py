@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from networks import SPACING, micro, study
 
 torch = pytest.importorskip("torch", reason="the extra deep is not installed")
 
 from hgpscale import extract, open_cube  # noqa: E402
-from hgpscale.deep.embedding import ANSWERS, _turned, embed, embed_into  # noqa: E402
+from hgpscale.deep.embedding import ANSWERS, embed, embed_into  # noqa: E402
 from hgpscale.deep.ensemble import Ensemble  # noqa: E402
 from hgpscale.deep.folds import train_folds  # noqa: E402
 from hgpscale.deep.hurdle import parts_of  # noqa: E402
 from hgpscale.deep.prepared import PreparedCohort  # noqa: E402
 from hgpscale.deep.preparing import prepare  # noqa: E402
 from hgpscale.deep.seeing import crops_of, see  # noqa: E402
+from hgpscale.deep.turning import Turn, turns_between  # noqa: E402
 from hgpscale.errors import CubeError, DeepError  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -69,9 +72,23 @@ def test_directions_of_other_networks_are_turned_back() -> None:
     turn, _ = np.linalg.qr(rng.normal(size=(4, 4)))
     both = np.ones((3, 40), bool)
     both[1, :10] = False
-    found = _turned([first, (first - 1) @ turn, first @ turn.T + 3], both)
-    for one in found:
-        np.testing.assert_allclose(one, first, atol=1e-9)
+    others = [first, (first - 1) @ turn, first @ turn.T + 3]
+    found = turns_between(others, list(both))
+    for one, embedding in zip(found, others, strict=True):
+        np.testing.assert_allclose(one(embedding), first, atol=1e-9)
+        np.testing.assert_allclose(Turn.of(json.loads(json.dumps(one.as_json())))(embedding), first, atol=1e-9)
+
+
+def test_a_lesion_s_numbers_do_not_depend_on_which_others_are_asked_about(folder: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(folder / "study" / "study.csv")
+    for name in ("image", "mask"):
+        table[name] = [str(folder / "study" / path) for path in table[name]]
+    table[table.split == "external"].to_csv(tmp_path / "external.csv", index=False)
+    prepare(tmp_path / "external.csv", tmp_path / "p.zarr", spacing=SPACING, segmentation="RAD")
+    alone = embed(folder / "n", tmp_path / "p.zarr", device="cpu")
+    among = embed(folder / "n", folder / "p.zarr", device="cpu")
+    at = [among.lesions.index(lesion) for lesion in alone.lesions]
+    np.testing.assert_allclose(alone.values, among.values[at], atol=1e-6)
 
 
 def test_embeddings_stand_in_the_cube_beside_radiomics(folder: Path, tmp_path: Path) -> None:

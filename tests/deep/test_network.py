@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="the extra deep is not installed")
 from hgpscale.deep.crops import Crop  # noqa: E402
 from hgpscale.deep.hurdle import Calibration, growth_of, parts_of, precision_of  # noqa: E402
 from hgpscale.deep.losses import hurdle_loss, losses_of, total  # noqa: E402
-from hgpscale.deep.network import Network, Standardise, pool  # noqa: E402
+from hgpscale.deep.network import Network, Standardise, around, pool  # noqa: E402
 from hgpscale.deep.recipe import Recipe  # noqa: E402
 from hgpscale.deep.saliency import attribute  # noqa: E402
 from hgpscale.deep.sampling import Batch  # noqa: E402
@@ -71,6 +71,28 @@ def test_pooling_within_hard_shells_is_numpy_s() -> None:
         np.testing.assert_allclose(found[shell, 1], np.sqrt(values.var(axis=1) + 1e-4), atol=1e-6)
     empty = pool(seen32, torch.full((1, 1, 4, 6, 6), 20.0), (-10.0, 10.0))
     assert not empty.any()
+
+
+def test_pooling_is_not_rounded_in_mixed_precision() -> None:
+    torch.manual_seed(0)
+    network = Network(micro(dropout=0.0)).eval()
+    image = 0.5 + 0.02 * torch.randn(2, 1, 8, 16, 16)
+    distance = torch.linspace(-6, 6, 16).expand(2, 1, 8, 16, 16)
+    features = network.features(image)
+    plain = network.of_lesions(features, image, distance)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = network.of_lesions(features, image, distance)
+    assert mixed.embedding.dtype == torch.float32
+    # The layers before pooling are rounded, to eight bits; differences of squares would lose all of theirs.
+    torch.testing.assert_close(mixed.embedding, plain.embedding, atol=0.05, rtol=0)
+
+
+def test_a_lesion_that_fills_the_patch_is_seen_against_something() -> None:
+    image = torch.rand(3, 1, 4, 4, 4)
+    distance = torch.stack([torch.full((1, 4, 4, 4), value) for value in (-20.0, 20.0, 5.0)])
+    found = around(image, distance, (-3.0, 3.0, 7.0)).flatten()
+    # All of it is lesion; all of it is far outside; all of it is the outermost shell.
+    torch.testing.assert_close(found, image.mean((1, 2, 3, 4)))
 
 
 def test_standardise_comes_to_mean_and_deviation() -> None:

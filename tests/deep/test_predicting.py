@@ -74,11 +74,23 @@ def test_lesions_beyond_a_drawn_liver_are_none() -> None:
     image = Volume(np.where(both, 200, 0).astype(np.int16), geometry)
     recipe = micro(window=(0.0, 200.0))
     liver = np.zeros(geometry.size, bool)
-    liver[:, :, :40] = True
+    liver[:, :, :34] = True  # and some mm around it
     assert len(find_lesions([Bright(recipe)], image, recipe, SPACING, device=CPU).instances.scores) == 2
     found = find_lesions([Bright(recipe)], image, recipe, SPACING, liver=liver, device=CPU)
     assert len(found.instances.scores) == 1
     assert not found.labels[:, :, 40:].any()
+
+
+def test_a_liver_with_a_hole_where_the_lesion_is_holds_it() -> None:
+    torch.manual_seed(0)
+    geometry = Geometry((20, 40, 40), (2.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    inside = _ball(geometry, (20, 20, 20), 6)
+    image = Volume(np.where(inside, 200, 0).astype(np.int16), geometry)
+    recipe = micro(window=(0.0, 200.0))
+    for liver in (~inside, np.zeros(geometry.size, bool)):  # the second holds nothing, and so says nothing
+        found = find_lesions([Bright(recipe)], image, recipe, SPACING, liver=liver, device=CPU)
+        assert len(found.instances.scores) == 1
+        assert (found.labels > 0).sum() > 0.8 * inside.sum()
 
 
 def test_probabilities_are_the_mean_of_networks_and_none_of_air(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +170,9 @@ def test_a_table_without_masks_and_a_scan_that_is_missing(folder: Path, tmp_path
     assert [problem.patient for problem in found.problems] == ["gone"]
     assert [answer.patient for answer in found.answers] == ["new"]
     assert found.detection is None
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    (tmp_path / "out" / "metrics.json").write_text("of an earlier prediction")
+    predict_scans(folder / "n", tmp_path / "scans.csv", tmp_path / "out", Options(device="cpu"))
     assert not (tmp_path / "out" / "metrics.json").exists()
     alone = predict_scans(folder / "n", image, tmp_path / "alone", Options(device="cpu"))
     assert [answer.patient for answer in alone.answers] == [image.name.split(".")[0]]

@@ -88,6 +88,36 @@ def test_scans_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
     assert found.with_growth == 0
 
 
+def test_a_scan_that_was_removed_by_half_is_made_again(manifest: Path, tmp_path: Path) -> None:
+    store = tmp_path / "p.zarr"
+    prepare(manifest, store, spacing=SPACING, segmentation="RAD")
+    first = PreparedCohort.open(store).scans[0]
+    voxels = first.whole(IMAGE)
+    # As a kill leaves it: what makes it a scan is removed first, and its voxels lie there still.
+    (store / first.name / "zarr.json").unlink()
+    with pytest.raises(DeepError, match="damaged"):
+        PreparedCohort.open(store)
+    assert prepare(manifest, store, spacing=SPACING, segmentation="RAD").made == 1
+    np.testing.assert_array_equal(PreparedCohort.open(store).scans[0].whole(IMAGE), voxels)
+
+
+def test_a_store_that_is_made_anew_is_none_until_it_is_whole(manifest: Path, tmp_path: Path) -> None:
+    store = tmp_path / "p.zarr"
+    prepare(manifest, store, spacing=SPACING, segmentation="RAD")
+
+    class Killed(BaseException):
+        """As a signal is."""
+
+    def kill(done: int, total: int) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        prepare(manifest, store, spacing=SPACING, segmentation="RAD", force=True, on_progress=kill)
+    with pytest.raises(DeepError, match="did not end"):
+        PreparedCohort.open(store)
+    assert prepare(manifest, store, spacing=SPACING, segmentation="RAD").made == 3
+
+
 def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeepError, match="deep prepare"):
         PreparedCohort.open(tmp_path / "nothing.zarr")

@@ -24,10 +24,11 @@ def test_presets_are_whole(size: str) -> None:
         ({"patch": (10, 32, 32)}, "expected multiples of 4"),
         ({"shells": (1.0, 2.0)}, "the first inside"),
         ({"weights": {"growht": 1.0}}, "no task growht"),
-        ({"weights": {"growth": 0.0}}, "one of them above"),
+        ({"weights": {"growth": 1.0}}, "nothing is found without it"),
         ({"window": (100.0, 0.0)}, "the lower HU first"),
+        ({"window": (float("nan"), 0.0)}, "finite"),
         ({"rate": 0.0}, "rate"),
-        ({"backbone": "dynunet", "levels": 2}, "3 or more of a dynunet"),
+        ({"backbone": "dynunet", "levels": 2}, "3 or more, and room"),
     ],
 )
 def test_what_cannot_be_used_is_said(changed: dict[str, object], said: str) -> None:
@@ -58,6 +59,6 @@ def test_a_digest_is_of_what_weights_depend_on() -> None:
 
 
 def test_weights_of_tasks_that_are_not_named_are_none() -> None:
-    recipe = Recipe.of("tiny", weights={"growth": 2})
-    assert recipe.weights == {"segmentation": 0, "liver": 0, "growth": 2, "patient": 0}
+    recipe = Recipe.of("tiny", weights={"segmentation": 2})
+    assert recipe.weights == {"segmentation": 2, "liver": 0, "growth": 0, "patient": 0}
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe

@@ -8,14 +8,17 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from networks import SPACING, micro, study
 
 torch = pytest.importorskip("torch", reason="the extra deep is not installed")
 
+from hgpscale.deep.dealing import deal  # noqa: E402
 from hgpscale.deep.ensemble import Ensemble, folder_of  # noqa: E402
 from hgpscale.deep.folds import train_folds  # noqa: E402
 from hgpscale.deep.losses import losses_of  # noqa: E402
@@ -205,6 +208,76 @@ def test_shuffled_labels_are_those_of_other_lesions(prepared: Path, tmp_path: Pa
     true = np.array([growth[name] for name in table["lesion"]], float)
     assert sorted(map(str, np.round(dealt, 5))) == sorted(map(str, np.round(true, 5)))
     assert not np.allclose(dealt, true)
+
+
+def test_a_network_of_other_folds_is_none_of_these(prepared: Path, tmp_path: Path) -> None:
+    recipe = micro(steps=1)
+    train_folds(prepared, tmp_path / "n", recipe, n_folds=2, device="cpu")
+    other = micro(steps=1, seed=5)
+    found = train_folds(prepared, tmp_path / "n", other, n_folds=2, fold="0", device="cpu", force=True)
+    assert found.missing == ("1",), "what was trained before would be asked about patients that it has seen"
+    assert not (tmp_path / "n" / "networks.json").exists()
+    with pytest.raises(DeepError, match="other options or on other scans"):
+        train_folds(prepared, tmp_path / "n", other, n_folds=2, device="cpu")
+    with pytest.raises(DeepError, match="other folds"):
+        train_folds(prepared, tmp_path / "n", other, n_folds=1, device="cpu")
+
+
+def test_a_network_of_other_voxels_is_none_of_these(tmp_path: Path) -> None:
+    manifest, store = study(tmp_path / "study", 4, 0), tmp_path / "p.zarr"
+    prepare(manifest, store, spacing=SPACING, segmentation="RAD")
+    train_folds(store, tmp_path / "n", micro(steps=1), n_folds=1, device="cpu")
+    prepare(manifest, store, spacing=(4.0, 3.0, 3.0), segmentation="RAD", force=True)
+    with pytest.raises(DeepError, match="other options or on other scans"):
+        train_folds(store, tmp_path / "n", micro(steps=1), n_folds=1, device="cpu")
+
+
+def test_tasks_that_nobody_could_learn_are_not_told(cohort: PreparedCohort, tmp_path: Path) -> None:
+    manifest = study(tmp_path / "study", 6, 0)
+    table = pd.read_csv(manifest)
+    table = table[table.segmentation == "RAD"]
+    growth = ["hgp_desmoplastic", "hgp_replacement", "hgp_pushing"]
+    several = table.groupby("patient")["lesion"].transform("count") > 1
+    table = table[several].astype(dict.fromkeys(growth, float))
+    table.loc[~table.duplicated("patient"), growth] = np.nan
+    table.to_csv(manifest, index=False)
+    prepare(manifest, tmp_path / "p.zarr", spacing=SPACING)
+    train_folds(tmp_path / "p.zarr", tmp_path / "n", micro(steps=1), n_folds=1, device="cpu")
+    # Each patient has a lesion that is not known, so that no patient is.
+    assert Ensemble.open(tmp_path / "n").learned == {"segmentation", "growth"}
+
+
+def test_folds_by_a_file_may_test_external_patients_and_not_train_on_them(prepared: Path, tmp_path: Path) -> None:
+    cohort = PreparedCohort.open(prepared)
+    external = [name for name, scans in cohort.patients.items() if scans[0].split == "external"]
+    others = [name for name in cohort.patients if name not in external]
+    file = tmp_path / "splits.csv"
+    pd.DataFrame({"0_train": pd.Series(others), "0_test": pd.Series(external)}).to_csv(file, index=False)
+    found = train_folds(prepared, tmp_path / "n", micro(steps=1), splits=file, device="cpu")
+    assert (found.folds, found.missing) == (("0",), ())
+    pd.DataFrame({"0_train": pd.Series(external), "0_test": pd.Series(others)}).to_csv(file, index=False)
+    with pytest.raises(DeepError, match="split is external in the cohort"):
+        train_folds(prepared, tmp_path / "m", micro(steps=1), splits=file, device="cpu")
+    file.write_text(f"../x_train,../x_test\n{others[0]},{others[1]}\n")
+    with pytest.raises(DeepError, match="expected a name of letters"):
+        train_folds(prepared, tmp_path / "m", micro(steps=1), splits=file, device="cpu")
+
+
+def test_small_strata_do_not_make_folds_fewer(cohort: PreparedCohort) -> None:
+    one = next(iter(cohort.patients.values()))[0]
+    lesion = replace(one.lesions[0], growth=(0.0, 1.0, 0.0))
+    plain, pure = replace(one, lesions=(lesion,)), replace(one, lesions=(replace(lesion, growth=(1.0, 0.0, 0.0)),))
+    patients = {f"p{at}": [pure if at < 2 else plain] for at in range(20)}
+    folds = deal(patients, [], 5, None, 0)
+    assert len(folds) == 5
+    assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(20))
+
+
+def test_a_patient_without_lesions_is_not_drawn(cohort: PreparedCohort) -> None:
+    scans = list(cohort.patients.values())
+    empty = [[replace(scan, lesions=()) for scan in some] for some in scans[1:]]
+    batch = Sampler([scans[0], *empty], micro(patients=1, background=0, steps=4))[2]
+    assert len(batch.at) >= 1
 
 
 @pytest.mark.slow

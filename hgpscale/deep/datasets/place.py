@@ -59,7 +59,7 @@ def alone(folder: Path) -> Iterator[Lock]:
         except CubeError as error:
             who = owner(folder.absolute())
             raise DeepError(
-                f"{folder}: another export is writing to it{f': {who}' if who else ''}; wait until it ends, or stop it"
+                f"{folder}: another run is writing to it{f': {who}' if who else ''}; wait until it ends, or stop it"
             ) from error
     with lock:
         yield lock
