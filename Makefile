@@ -26,9 +26,9 @@ help: ## list the targets
 demo: $(VENV)/.package ## make a synthetic cohort, extract it and show how to go on
 	@$(BIN)/hgpscale demo "$(FOLDER)"
 
-# Two processes side by side, so each library has one thread.
+# Four processes, also on two cores, as many tests wait for a cluster or for time to pass; each library has one thread.
 test: $(VENV)/.tools ## run all tests
-	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(VENV)/.tools ## kill extracting processes a hundred times at random (20 minutes)
 	@HGPSCALE_SOAK_KILLS=100 $(BIN)/python -m pytest tests/soak $(ARGS)

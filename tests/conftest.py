@@ -24,9 +24,9 @@ settings.register_profile(
     "hgpscale",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=40 if os.environ.get("CI") else 100,
+    max_examples=25 if os.environ.get("CI") else 100,
 )
-settings.register_profile("few examples", settings.get_profile("hgpscale"), max_examples=25)
+settings.register_profile("few examples", settings.get_profile("hgpscale"), max_examples=15)
 settings.load_profile("hgpscale")
 
 # A shell starts background jobs deaf to Ctrl-C, which processes inherit: here it is tested.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -71,15 +72,15 @@ class Memory:
         return {key: value.to_bytes() for key, value in sorted(self.cubes[path].items())}
 
     def deaths(self, before: Path, call: Callable[[Path], object]) -> Iterator[Path]:
-        """Yield copies of a cube in which a call died at its first write, its second, and so on."""
-        number = 0
+        """Yield copies of a cube in which a call died at its first write, its second, and so on; in CI every other."""
+        number, step = 0, 2 if os.environ.get("CI") else 1
         while True:
             path = self.copy(before, "dying.zarr")
             DyingMemory.left = number
             try:
                 call(path)
             except Killed:
-                number += 1
+                number += step
             else:
                 break
             finally:

@@ -69,7 +69,7 @@ def test_log_fails_where_pyradiomics_leaves_the_image_out(shape: tuple[int, int,
 @pytest.mark.parametrize("chosen", [{}, {"level": 2}, {"start_level": 1, "level": 2}, {"start_level": 2}])
 @pytest.mark.parametrize("wavelet", ["haar", "db4", "sym5", "coif1", "coif3", "bior2.2", "rbio1.3", "dmey"])
 def test_wavelets(wavelet: str, chosen: dict[str, Any]) -> None:
-    for dtype in (np.int16, np.float32):
+    for dtype in (np.int16, np.float32) if wavelet != "dmey" else (np.float32,):  # whose 62 taps take long enough
         image = texture("half flat", (6, 11, 12), dtype)
         assert_same_bits("Wavelet", image, ((2, 3, 0), (6, 8, 12)), wavelet=wavelet, **chosen)
         image = texture("half flat", (21, 40, 50), dtype)

@@ -1,6 +1,7 @@
 """`kill -9` of drivers and workers at random moments: nothing is lost or wrong, and the end has the same bytes.
 
-Five kills by default; `make soak` has a hundred. HGPSCALE_SOAK_KILLS and HGPSCALE_SOAK_SEED choose others.
+Four kills by default; `make soak` has a hundred, and a longer run to kill. HGPSCALE_SOAK_KILLS and HGPSCALE_SOAK_SEED
+choose others.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL"),
 ]
 
-KILLS = int(os.environ.get("HGPSCALE_SOAK_KILLS", "5"))
+KILLS = int(os.environ.get("HGPSCALE_SOAK_KILLS", "4"))
 SEED = int(os.environ.get("HGPSCALE_SOAK_SEED", "0"))
-COPIES = 12
+COPIES = 12 if KILLS > 10 else 6
 """How often each synthetic lesion stands in the manifest."""
 
 # Flushes often, so that many kills fall into one.

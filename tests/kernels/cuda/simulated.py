@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -67,6 +68,7 @@ def check(drawn: Images, distances: tuple[int, ...], across: int | None, longest
         assert_equal(found, ngtdm.count_differences(image, present, box, distances, across, n_neighbour))
 
 
+@pytest.mark.threads
 @FEW
 @given(images(), NEIGHBOURS, st.booleans(), st.integers(0, 4))
 def test_same_as_on_the_cpu(

@@ -20,6 +20,7 @@ def test_in_the_simulator() -> None:
     if subprocess.run(probe, env=environment, capture_output=True).returncode:
         pytest.skip("numba's CUDA target cannot be imported")
     files = [str(HERE / name) for name in FILES]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "in_turn", *files]
     done = subprocess.run(command, cwd=HERE.parents[2], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
