@@ -15,7 +15,7 @@ from hgpscale.cohort.dicom.series import DicomSeries, named
 from hgpscale.cohort.images import about
 from hgpscale.deep.datasets.layouts import ENDING
 from hgpscale.deep.files import write_volume, write_whole
-from hgpscale.errors import DeepError
+from hgpscale.errors import DeepError, ImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +29,8 @@ _NEEDED = (
     "StudyTime",
 )  # fmt: skip
 """What a segmentation has of its series, and may have empty: de-identified series often lack some of it."""
+_UIDS = {"SOPClassUID": "MediaStorageSOPClassUID", "SOPInstanceUID": "MediaStorageSOPInstanceUID"}
+_REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
 _SEXES = ("M", "F", "O", "")
 _SERIES_NUMBER = 1000
 """Behind those that scanners give."""
@@ -113,6 +115,14 @@ def _sources(series: DicomSeries) -> list[Dataset]:
             for name in _NEEDED:
                 if name not in ds:
                     setattr(ds, name, "")
+            # What some de-identifiers empty still stands in front of the header.
+            for name, of_file in _UIDS.items():
+                if not ds.get(name) and of_file in ds.file_meta:
+                    setattr(ds, name, ds.file_meta[of_file].value)
+            if missing := [name for name in _REFERRED if not ds.get(name)]:
+                raise ImageError(
+                    f"its header has no {' and no '.join(missing)}, by which a segmentation refers to its series"
+                )
             if ds.PatientSex not in _SEXES:
                 ds.PatientSex = ""
             found.append(ds)

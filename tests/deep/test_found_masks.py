@@ -146,6 +146,30 @@ def test_a_series_that_lacks_who_it_is_of(tmp_path: Path) -> None:
     assert pydicom.dcmread(path).PatientID in ("", None)
 
 
+def test_identifiers_that_only_stand_in_front_of_the_header(tmp_path: Path, ct: Path) -> None:
+    plain = write_seg(tmp_path, found_in(ct))
+    assert plain is not None
+    expected = [(i.ReferencedSOPClassUID, i.ReferencedSOPInstanceUID) for i in _referred(plain)]
+    for path in ct.iterdir():
+        ds = pydicom.dcmread(path)
+        ds.SOPClassUID = ds.SOPInstanceUID = ""
+        ds.save_as(path, enforce_file_format=False)
+    emptied = write_seg(tmp_path, found_in(ct))
+    assert emptied is not None
+    assert [(i.ReferencedSOPClassUID, i.ReferencedSOPInstanceUID) for i in _referred(emptied)] == expected
+    for path in ct.iterdir():
+        ds = pydicom.dcmread(path)
+        ds.StudyInstanceUID = ""
+        ds.save_as(path, enforce_file_format=False)
+    with pytest.raises(ImageError, match="its header has no StudyInstanceUID"):
+        write_seg(tmp_path, found_in(ct))
+
+
+def _referred(path: Path) -> list[Any]:
+    (series,) = pydicom.dcmread(path).ReferencedSeriesSequence
+    return list(series.ReferencedInstanceSequence)
+
+
 def test_names_in_any_letters(tmp_path: Path) -> None:
     write_series(tmp_path / "ct", CT, SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Käthe")
     grid = open_image(tmp_path / "ct").geometry
@@ -176,7 +200,7 @@ def test_what_cannot_be_written_is_told(tmp_path: Path, ct: Path, monkeypatch: p
     with pytest.raises(DeepError, match=r"file.P-1\.dcm: cannot be written"):
         write_seg(tmp_path / "file", found)
     write_series(tmp_path / "no study", CT, StudyInstanceUID=None)
-    with pytest.raises(ImageError, match=r"no study: highdicom can make no segmentation of its headers \(Attr"):
+    with pytest.raises(ImageError, match=r"no study: .*its header has no StudyInstanceUID, by which"):
         write_seg(tmp_path, found_in(tmp_path / "no study"))
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(DeepError, match=r"needs highdicom; pip install 'hgpscale\[deep\]'"):
