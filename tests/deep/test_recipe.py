@@ -12,7 +12,7 @@ from hgpscale.errors import DeepError
 
 @pytest.mark.parametrize("size", SIZES)
 def test_presets_are_whole(size: str) -> None:
-    recipe = Recipe.of(size)  # type: ignore[arg-type]
+    recipe = Recipe.of(size)
     assert recipe.size == size
     assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
 

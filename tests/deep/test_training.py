@@ -303,7 +303,7 @@ def test_two_processes_train_by_the_mean_of_their_gradients(
     for stream in (0, 1):
         run = Run.begin(chosen, CPU)
         losses = losses_of(run.network.train(), Sampler(scans, chosen, stream)[0])
-        total(run.network, losses, chosen).backward()
+        torch.autograd.backward(total(run.network, losses, chosen))
         gradients.append([weights.grad for weights in run.network.parameters()])
     for weights, *both in zip(run.network.parameters(), *gradients, strict=True):
         there = [gradient for gradient in both if gradient is not None]
