@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +29,7 @@ from hgpscale.volume import Geometry, Volume
 if TYPE_CHECKING:
     import torch
 
+    from hgpscale.cohort import Cohort
     from hgpscale.deep.network import Network
 
 MASKS, LESIONS, PREDICTIONS, METRICS, RUN = "masks", "lesions.csv", "predictions.csv", "metrics.json", "run.json"
@@ -152,53 +152,71 @@ def predict_scans(
         # Tables of an earlier prediction would speak of label maps that are replaced below.
         for file in (LESIONS, PREDICTIONS, METRICS, RUN):
             (folder / file).unlink(missing_ok=True)
-    answers: list[ScanAnswer] = []
-    saliency: dict[str, Saliency] = {}
-    compared: list[tuple[str, Compared]] = []
-    problems: list[LeftOut] = []
-    masks: dict[str, Path] = {}
+    results = _Results(folder)
+    of_patient: dict[str, list[AskedScan]] = {}
+    for scan in every:
+        of_patient.setdefault(scan.patient, []).append(scan)
     done = 0
     # A patient's scans are asked about one after the other, since its answer is made of all of them.
-    for patient, group in groupby(sorted(every, key=lambda scan: _first(every, scan.patient)), lambda one: one.patient):
+    for patient, some in of_patient.items():
         mine = [loaded[at] for at in asked[patient]]
-        one_patient = []
-        for scan in group:
+        found = []
+        for scan in some:
             if on_progress:
                 on_progress(done, len(every))
             done += 1
             try:
-                one_patient.append(_ask(scan, mine, ensemble, options, where, on_window))
+                found.append(_ask(scan, mine, ensemble, options, where, on_window))
             except (HgpscaleError, OSError, MemoryError, RuntimeError) as error:  # of ITK and torch the last
-                problems.append(LeftOut(scan.patient, str(scan.image), told(error)))
-        for answer, one in _answers(one_patient, mine, ensemble, options):
-            masks[answer.case] = write_label_map(folder / MASKS, answer)
-            if options.dicom_seg:
-                try:
-                    write_seg(folder / MASKS, answer)
-                except HgpscaleError as error:
-                    problems.append(LeftOut(answer.patient, str(answer.image), f"no DICOM SEG: {error}"))
-            if one.compared is not None:
-                compared.append((answer.patient, one.compared))
+                results.problems.append(LeftOut(scan.patient, str(scan.image), told(error)))
+        for answer, one in _answers(found, mine, ensemble, options):
+            results.take(answer, one, options)
             if options.saliency and "growth" in ensemble.learned:
-                saliency |= _saliency(answer, one, mine, ensemble, where)
-            answers.append(replace(answer, labels=_cropped(answer.labels)))
+                results.saliency |= _saliency(answer, one, mine, ensemble, where)
     if on_progress:
         on_progress(done, len(every))
-    if not answers:
-        raise DeepError(f"{scans}: no scan could be used; {problems[0].file}: {problems[0].reason}")
-    write_lesions(folder / LESIONS, answers, masks, cohort)
+    if not results.answers:
+        first = results.problems[0]
+        raise DeepError(f"{scans}: no scan could be used; {first.file}: {first.reason}")
+    return _written(results, cohort, _said(ensemble, scans, options, results.answers))
+
+
+@dataclass
+class _Results:
+    """What has come out so far; label maps are written at once."""
+
+    folder: Path
+    answers: list[ScanAnswer] = field(default_factory=list)
+    saliency: dict[str, Saliency] = field(default_factory=dict)
+    compared: list[tuple[str, Compared]] = field(default_factory=list)
+    problems: list[LeftOut] = field(default_factory=list)
+    masks: dict[str, Path] = field(default_factory=dict)
+
+    def take(self, answer: ScanAnswer, asked: _Asked, options: Options) -> None:
+        """Write the masks of a scan, and keep the rest of its answer."""
+        self.masks[answer.case] = write_label_map(self.folder / MASKS, answer)
+        if options.dicom_seg:
+            try:
+                write_seg(self.folder / MASKS, answer)
+            except HgpscaleError as error:
+                self.problems.append(LeftOut(answer.patient, str(answer.image), f"no DICOM SEG: {error}"))
+        if asked.compared is not None:
+            self.compared.append((answer.patient, asked.compared))
+        self.answers.append(replace(answer, labels=_cropped(answer.labels)))
+
+
+def _written(results: _Results, cohort: Cohort | None, said: dict[str, Any]) -> Predicted:
+    """Write the tables, and return all."""
+    folder, answers = results.folder, results.answers
+    write_lesions(folder / LESIONS, answers, results.masks, cohort)
     write_predictions(folder / PREDICTIONS, answers, cohort)
     detection = None
-    if compared:
-        detection = detection_summary([one for _, one in compared], [patient for patient, _ in compared], 0)
+    if results.compared:
+        patients = [patient for patient, _ in results.compared]
+        detection = detection_summary([one for _, one in results.compared], patients, 0)
         write_json(folder / METRICS, {"schema": "hgpscale-detection-1", **detection})
-    said = _said(ensemble, scans, options, answers)
     write_json(folder / RUN, said)
-    return Predicted(folder, tuple(answers), saliency, detection, tuple(problems), said)
-
-
-def _first(scans: Sequence[AskedScan], patient: str) -> int:
-    return next(at for at, scan in enumerate(scans) if scan.patient == patient)
+    return Predicted(folder, tuple(answers), results.saliency, detection, tuple(results.problems), said)
 
 
 def _ask(
