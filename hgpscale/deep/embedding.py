@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hgpscale.cube import Put
-    from hgpscale.deep.prepared import PreparedLesion, PreparedScan
 
 ANSWERS = ("Desmoplastic", "Replacement", "Pushing", "PureDesmoplastic", "PureOther")
 """Names of a network's own answers among the features: expected fractions, P(d = 1) and P(d = 0)."""
@@ -48,11 +47,6 @@ class Embedded:
     lesions: tuple[str, ...]
     values: NDArray[np.float64]
     asked: NDArray[np.int64]
-
-
-class _Row(NamedTuple):
-    scan: PreparedScan
-    lesion: PreparedLesion
 
 
 def embed(
@@ -91,21 +85,22 @@ def embed(
             f"{prepared}: is prepared at {cohort.spacing} mm, the networks in {folder} take {ensemble.spacing} mm; "
             "prepare it again with --spacing"
         )
-    rows = [_Row(scan, lesion) for scan in cohort.scans for lesion in scan.lesions]
-    asked = ensemble.asked([row.scan.patient for row in rows])
-    seen: list[Seen] = []
-    for at, network in enumerate(ensemble.load(where)):
-        seen.append(see(network, crops_of(cohort.scans, ensemble.recipe), where))
+    lesions = [lesion.lesion for scan in cohort.scans for lesion in scan.lesions]
+    patients = [scan.patient for scan in cohort.scans for _ in scan.lesions]
+    asked = ensemble.asked(patients)
+    total = np.zeros((len(lesions), len(ANSWERS) + ensemble.recipe.embedding))
+    count = np.zeros(len(lesions), np.int64)
+    for at, (network, turn) in enumerate(zip(ensemble.load(where), ensemble.turns, strict=True)):
+        mine = np.array([at in asked[patient] for patient in patients], bool)
+        scans = [scan for scan in cohort.scans if scan.lesions and at in asked[scan.patient]]
+        if scans:
+            seen = see(network, crops_of(scans, ensemble.recipe), where)
+            total[mine] += np.column_stack([_answers(seen), turn(seen.embedding)])
+            count += mine
         if on_progress:
             on_progress(at + 1, len(ensemble.members))
-    turned = [turn(one.embedding) for turn, one in zip(ensemble.turns, seen, strict=True)]
-    mine = np.zeros((len(seen), len(rows)), bool)
-    for at, row in enumerate(rows):
-        mine[list(asked[row.scan.patient]), at] = True
-    values = np.stack([np.column_stack([_answers(one), turn]) for one, turn in zip(seen, turned, strict=True)])
-    mean = (values * mine[:, :, None]).sum(axis=0) / mine.sum(axis=0)[:, None]
-    names = (*ANSWERS, *(f"Embedding{number:02d}" for number in range(turned[0].shape[1])))
-    return Embedded(names, tuple(row.lesion.lesion for row in rows), mean, mine.sum(axis=0))
+    names = (*ANSWERS, *(f"Embedding{number:02d}" for number in range(ensemble.recipe.embedding)))
+    return Embedded(names, tuple(lesions), total / count[:, None], count)
 
 
 def _answers(seen: Seen) -> NDArray[np.float64]:
