@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FILE, SPLITS, UNSEEN = "networks.json", "splits.csv", "unseen.csv"
 """In a folder of networks: what is known of them all, their folds, and what each said of patients it had not seen."""
+METRICS = "metrics.jsonl"
+"""In the folder of one network: a line of JSON every few steps of its training."""
 
 NAME = re.compile(r"\w[\w.-]*")
 """Of a fold: it becomes that of a folder."""

@@ -16,7 +16,7 @@ import numpy as np
 from hgpscale.deep.datasets.place import alone
 from hgpscale.deep.datasets.record import digest_of
 from hgpscale.deep.dealing import Fold, Patients, deal, keep, patients_of, shuffled
-from hgpscale.deep.ensemble import FILE, UNSEEN, Ensemble, Member, choose_device, folder_of, is_first_process
+from hgpscale.deep.ensemble import FILE, METRICS, UNSEEN, Ensemble, Member, choose_device, folder_of, is_first_process
 from hgpscale.deep.files import writing
 from hgpscale.deep.hurdle import Calibration
 from hgpscale.deep.prepared import PreparedCohort, PreparedScan
@@ -171,7 +171,7 @@ class _Job(NamedTuple):
 
     def forget(self) -> None:
         """Remove what was trained."""
-        from hgpscale.deep.training import CHECKPOINT, METRICS
+        from hgpscale.deep.training import CHECKPOINT
 
         for path in (self.network, self.folder / CHECKPOINT, self.folder / METRICS):
             with writing(path):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed, nn
 
+from hgpscale.deep.ensemble import METRICS
 from hgpscale.deep.files import writing
 from hgpscale.deep.losses import losses_of, total
 from hgpscale.deep.network import Network
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from hgpscale.deep.recipe import Recipe
     from hgpscale.deep.sampling import Batch
 
-NETWORK, CHECKPOINT, METRICS = "network.safetensors", "checkpoint.safetensors", "metrics.jsonl"
-"""In a network's folder: what predicts, what a run goes on from, and a line of JSON every few steps."""
+NETWORK, CHECKPOINT = "network.safetensors", "checkpoint.safetensors"
+"""In a network's folder: what predicts, and what a run goes on from."""
 
 _LOG_EVERY = 10
 _LOADERS = 8  # processes that read for a GPU

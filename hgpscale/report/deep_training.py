@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hgpscale._version import __version__
-from hgpscale.deep.ensemble import folder_of
+from hgpscale.deep.ensemble import METRICS, folder_of
 from hgpscale.deep.files import write_whole
 from hgpscale.errors import ReportError
 from hgpscale.report.deep_figures import training_curves
@@ -18,7 +18,6 @@ from hgpscale.report.study_figures import Figure
 
 PAGE = "training.html"
 MARK = '<meta name="generator" content="hgpscale deep train">'
-METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)

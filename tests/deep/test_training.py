@@ -19,7 +19,7 @@ from networks import SPACING, micro, study
 torch = pytest.importorskip("torch", reason="the extra deep is not installed")
 
 from hgpscale.deep.dealing import deal, patients_of  # noqa: E402
-from hgpscale.deep.ensemble import Ensemble, folder_of  # noqa: E402
+from hgpscale.deep.ensemble import METRICS, Ensemble, folder_of  # noqa: E402
 from hgpscale.deep.folds import train_folds  # noqa: E402
 from hgpscale.deep.losses import losses_of, total  # noqa: E402
 from hgpscale.deep.network import Network  # noqa: E402
@@ -27,7 +27,7 @@ from hgpscale.deep.prepared import PreparedCohort  # noqa: E402
 from hgpscale.deep.preparing import prepare  # noqa: E402
 from hgpscale.deep.recipe import Recipe  # noqa: E402
 from hgpscale.deep.sampling import Sampler, patient_growth  # noqa: E402
-from hgpscale.deep.training import CHECKPOINT, METRICS, NETWORK, Run, rate_at, train  # noqa: E402
+from hgpscale.deep.training import CHECKPOINT, NETWORK, Run, rate_at, train  # noqa: E402
 from hgpscale.deep.weights import read_tensors  # noqa: E402
 from hgpscale.errors import DeepError  # noqa: E402
 
